@@ -1,0 +1,44 @@
+# make demo  — fresh machine to an audited data set
+# make test  — what CI runs
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo lint test test-all bench docs clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## .venv with everything pinned in requirements.lock, and assay itself (editable)
+
+$(STAMP): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: install  ## audit the digits with 5 % planted label errors; writes audit-digits/ and its report.html
+	$(BIN)/assay demo digits
+
+lint: install  ## ruff and pyright (strict on src/)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+
+test: lint  ## lint and the tests that take seconds
+	$(BIN)/python -m pytest
+
+test-all: lint  ## lint and every test, slow ones included
+	$(BIN)/python -m pytest -m ''
+
+bench: install  ## the benchmarks; they write benchmarks/RESULTS.md
+	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: install  ## the documentation into site/, strictly
+	$(BIN)/mkdocs build --strict
+
+clean:  ## what builds and tests leave behind; .venv and audits stay
+	rm -rf site dist build .pytest_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Curvature of the objective: the matrix, and ways to apply its inverse."""

@@ -1,0 +1,1 @@
+"""Why a sample is influential, and whether the answer can be trusted."""

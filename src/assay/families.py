@@ -1,0 +1,225 @@
+"""Families: the loss of a head and its first two derivatives in the logits (design: softmax, logistic, linear).
+
+A family is the triple (loss, residual, curvature) of a per-sample loss `ℓ(z, y)`:
+
+| family   | loss `ℓ`             | residual `r = ∂ℓ/∂z` | curvature `S = ∂²ℓ/∂z²` |
+|----------|----------------------|----------------------|-------------------------|
+| softmax  | cross-entropy        | `p − e_y`            | `diag(p) − p pᵀ`        |
+| logistic | binary cross-entropy | `σ(z) − y`           | `σ(z) σ(−z)`            |
+| linear   | half squared error   | `z − y`              | `I`                     |
+
+The softmax works in **contrasts**: its loss does not change when all logits move together, so in C class columns the
+Hessian is singular by d directions. `B` (C × (C−1), orthonormal columns orthogonal to 1, Helmert) removes exactly
+that: `V = V_c Bᵀ`, `r_c = Bᵀ r`, `S_c = Bᵀ S B`, and `gᵀ H⁺ g` in class columns equals `g_cᵀ H_c⁻¹ g_c`.
+
+Symmetric K × K curvatures travel *packed*: the K(K+1)/2 entries of the upper triangle, row by row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from .errors import ShapeError
+
+
+class Family(Protocol):
+    """What a head's loss must offer; `K` logit columns are kept, `C` are shown to people."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def K(self) -> int: ...
+    @property
+    def C(self) -> int: ...
+    @property
+    def classifies(self) -> bool: ...
+    @property
+    def shared(self) -> bool:
+        """True where `S` is the identity for every sample: one d × d curvature serves all outputs."""
+        ...
+
+    def check(self, y: Tensor) -> None:
+        """Raises `ShapeError` where the labels cannot be this family's."""
+        ...
+
+    def expand(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n C"]: ...
+    def probabilities(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n classes"]: ...
+    def loss(self, z: Float[Tensor, "*n K"], y: Tensor) -> Float[Tensor, "*n"]: ...
+    def residual(self, z: Float[Tensor, "*n K"], y: Tensor) -> Float[Tensor, "*n K"]: ...
+    def curvature(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n m"]: ...
+
+
+def helmert(C: int) -> Float[Tensor, "C K"]:
+    """Orthonormal contrasts: column k is (1, …, 1, −k, 0, …) / √(k(k+1)), orthogonal to 1 and to the others."""
+    B = torch.zeros(C, C - 1, dtype=torch.float64)
+    for k in range(1, C):
+        B[:k, k - 1] = 1.0
+        B[k, k - 1] = -k
+        B[:, k - 1] /= (k * (k + 1)) ** 0.5
+    return B
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Cross-entropy over `classes` classes, in contrasts (K = C − 1). Labels are int64 codes 0 … C−1."""
+
+    classes: int
+    name = "softmax"
+    classifies = True
+    shared = False
+
+    @property
+    def K(self) -> int:
+        return self.classes - 1
+
+    @property
+    def C(self) -> int:
+        return self.classes
+
+    @cached_property
+    def basis(self) -> Float[Tensor, "C K"]:
+        return helmert(self.classes)
+
+    @cached_property
+    def _pairs(self) -> Int64[Tensor, "2 m"]:
+        return torch.triu_indices(self.classes, self.classes, offset=1)
+
+    @cached_property
+    def _edges(self) -> Float[Tensor, "m m"]:
+        """Packed (b_a − b_b)(b_a − b_b)ᵀ of every pair of classes a < b, b_a the rows of the basis."""
+        a, b = self._pairs
+        edge = self.basis[a] - self.basis[b]
+        k, l = torch.triu_indices(self.K, self.K)
+        return edge[:, k] * edge[:, l]
+
+    def check(self, y: Tensor) -> None:
+        _check_codes(y, self.classes)
+
+    def expand(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n C"]:
+        return z @ self.basis.T
+
+    def probabilities(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n C"]:
+        return torch.softmax(self.expand(z), -1)
+
+    def loss(self, z: Float[Tensor, "*n K"], y: Tensor) -> Float[Tensor, "*n"]:
+        full = self.expand(z)
+        others = full - full.gather(-1, y[..., None])
+        others = others.scatter(-1, y[..., None], float("-inf"))
+        return functional.softplus(torch.logsumexp(others, -1))  # log(1 + Σ e^{z_j − z_y}): exact down to 1e-300
+
+    def residual(self, z: Float[Tensor, "*n K"], y: Tensor) -> Float[Tensor, "*n K"]:
+        others = self.probabilities(z).scatter(-1, y[..., None], 0.0)
+        r = others.scatter(-1, y[..., None], -others.sum(-1, keepdim=True))  # −Σ_{j≠y} p_j, not p_y − 1: no cancellation
+        return r @ self.basis
+
+    def curvature(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n m"]:
+        """`S = Σ_{a<b} p_a p_b (e_a − e_b)(e_a − e_b)ᵀ`: the textbook's diag(p) − ppᵀ without its cancellation."""
+        p = self.probabilities(z)
+        a, b = self._pairs
+        return (p[..., a] * p[..., b]) @ self._edges
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Binary cross-entropy on one logit. Labels are codes 0 and 1. Its λ2 is half the two-class softmax's."""
+
+    name = "logistic"
+    classifies = True
+    shared = False
+    K = 1
+    C = 1
+
+    def check(self, y: Tensor) -> None:
+        _check_codes(y, 2)
+
+    def expand(self, z: Float[Tensor, "*n 1"]) -> Float[Tensor, "*n 1"]:
+        return z
+
+    def probabilities(self, z: Float[Tensor, "*n 1"]) -> Float[Tensor, "*n 2"]:
+        return torch.sigmoid(torch.cat([-z, z], -1))
+
+    def loss(self, z: Float[Tensor, "*n 1"], y: Tensor) -> Float[Tensor, "*n"]:
+        return functional.softplus(_wrong(z, y))
+
+    def residual(self, z: Float[Tensor, "*n 1"], y: Tensor) -> Float[Tensor, "*n 1"]:
+        return ((1 - 2 * y) * torch.sigmoid(_wrong(z, y)))[..., None]
+
+    def curvature(self, z: Float[Tensor, "*n 1"]) -> Float[Tensor, "*n 1"]:
+        return torch.sigmoid(z) * torch.sigmoid(-z)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Half squared error on `outputs` outputs. Targets are float64 `[n, outputs]`; no noise variance is divided out."""
+
+    outputs: int = 1
+    name = "linear"
+    classifies = False
+    shared = True
+
+    @property
+    def K(self) -> int:
+        return self.outputs
+
+    @property
+    def C(self) -> int:
+        return self.outputs
+
+    def check(self, y: Tensor) -> None:
+        if y.ndim != 2 or y.shape[1] != self.outputs or not y.is_floating_point():
+            raise ShapeError(
+                f"targets have shape {tuple(y.shape)} and dtype {y.dtype}; a linear head with {self.outputs} outputs "
+                f"needs floats of shape [n, {self.outputs}]"
+            )
+
+    def expand(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n K"]:
+        return z
+
+    def probabilities(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n 0"]:
+        return z[..., :0]
+
+    def loss(self, z: Float[Tensor, "*n K"], y: Tensor) -> Float[Tensor, "*n"]:
+        return (z - y).square().sum(-1) / 2
+
+    def residual(self, z: Float[Tensor, "*n K"], y: Tensor) -> Float[Tensor, "*n K"]:
+        return z - y
+
+    def curvature(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n 1"]:
+        return torch.ones_like(z[..., :1])
+
+
+def make_family(name: str, size: int) -> Family:
+    """The family called `name` for `size` classes (softmax, logistic) or outputs (linear)."""
+    if name == "softmax":
+        return Softmax(size)
+    if name == "logistic" and size == 2:
+        return Logistic()
+    if name == "linear":
+        return Linear(size)
+    if name == "logistic":
+        raise ShapeError(f'family="logistic" takes two classes, but there are {size}; use family="softmax"')
+    raise ShapeError(f"family={name!r} is not one of 'softmax', 'logistic', 'linear'")
+
+
+def _wrong(z: Float[Tensor, "*n 1"], y: Tensor) -> Float[Tensor, "*n"]:
+    """The logit of the class that is *not* y."""
+    return z[..., 0] * (1 - 2 * y)
+
+
+def _check_codes(y: Tensor, classes: int) -> None:
+    if y.ndim != 1 or y.dtype != torch.int64:
+        raise ShapeError(f"labels have shape {tuple(y.shape)} and dtype {y.dtype}; expected int64 class codes of shape [n]")
+    bad = ((y < 0) | (y >= classes)).nonzero()
+    if len(bad):
+        row = int(bad[0])
+        raise ShapeError(
+            f"labels[{row}] = {int(y[row])}, but the head has {classes} classes (0–{classes - 1}); "
+            "drop the row or give the head more classes"
+        )

@@ -1,0 +1,247 @@
+"""The head: a convex regression from features to outputs, its optimum found by Newton."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .curvature.dense import Curvature
+from .design import Design
+from .errors import OutputError, ShapeError
+from .families import Family, make_family
+from .l2 import L2Path, LeaveOneOutPath, Rows
+from .leverage import Leverage
+from .newton import Fit, Newton, Objective
+from .sources.open import open_source
+from .sources.source import Batch, Source
+
+
+@dataclass(frozen=True)
+class Head:
+    """A convex model on features: `z = V h`, at the minimum of `(1/N) Σ w ℓ(z, y) + (λ2/2)‖D V‖²`.
+
+    `V` `[K, d]` float64 lives on the columns of `design` (standardised, bias last), in contrasts for a softmax
+    (`family.expand` gives the C class logits). `l2` is λ2 and `total_weight` N: their product is the total penalty that
+    stays when samples leave. `gradient_norm` against `gradient_scale` says how stationary V is; `decrement` is
+    `∇Fᵀ H⁻¹ ∇F` there. `vocabulary` are the class names in code order, None for regression.
+    """
+
+    V: Float[Tensor, "K d"]
+    family: Family
+    design: Design
+    l2: float
+    total_weight: float
+    columns: tuple[str, ...]
+    vocabulary: tuple[Any, ...] | None = None
+    penalize_bias: bool = False
+    iterations: int = 0
+    gradient_norm: float = 0.0
+    gradient_scale: float = 1.0
+    decrement: float = 0.0
+    l2_path: L2Path | None = None
+
+    @classmethod
+    def fit(
+        cls,
+        features: Any,
+        labels: Any,
+        *,
+        family: str = "softmax",
+        l2: float | str = "auto",
+        weights: Any = None,
+        standardize: bool = True,
+        bias: bool = True,
+        penalize_bias: bool = False,
+    ) -> Head:
+        """Fits a head in memory, to a gradient norm of 1e-8 of its scale.
+
+        `features` `[n, columns]` and `labels` `[n]` (any hashable class labels; floats `[n]` or `[n, outputs]` for
+        `family="linear"`) are arrays or tensors; `weights` `[n]`, a weight of 2 is a row given twice. `l2="auto"`
+        minimises the approximate leave-one-out loss along a path. Columns are standardised unless told not to;
+        columns that never vary are left out. Raises `SourceError`, `ShapeError`, `SeparableError` (l2 = 0 and
+        separable classes), `SingularCurvatureError` (l2 = 0 and dependent columns) and `ConvergenceError`.
+        """
+        source = open_source((features, labels), weight=weights, regression=family == "linear")
+        batch = whole(source)
+        statistics = _moments(batch)
+        design = Design.from_moments(*statistics, standardize=standardize, bias=bias)
+        return cls.fit_rows(
+            Rows(design.matrix(batch.x), batch.y, batch.w),
+            family_of(source, family),
+            design,
+            l2=l2,
+            columns=source.columns,
+            vocabulary=source.vocabulary,
+            penalize_bias=penalize_bias,
+        )
+
+    @classmethod
+    def fit_rows(
+        cls,
+        rows: Rows,
+        family: Family,
+        design: Design,
+        *,
+        l2: float | str,
+        columns: tuple[str, ...],
+        vocabulary: tuple[Any, ...] | None,
+        penalize_bias: bool = False,
+    ) -> Head:
+        """Fits to rows of a design matrix held in memory; see `fit`."""
+        family.check(rows.y)
+        total = float(rows.w.sum())
+        penalised = design.penalised(penalize_bias=penalize_bias)
+        path = LeaveOneOutPath().choose(family, rows, penalised) if l2 == "auto" else None
+        value = checked_l2(l2) if path is None else path.l2
+        objective = Objective(family, rows.sums(family), total, value, penalised, design.names(columns))
+        fit = Newton().minimise(objective, torch.zeros(family.K, design.d, dtype=torch.float64))
+        return cls.from_fit(
+            fit, family, design, l2=value, total_weight=total, columns=columns, vocabulary=vocabulary,
+            penalize_bias=penalize_bias, l2_path=path,
+        )  # fmt: skip
+
+    @classmethod
+    def from_fit(cls, fit: Fit, family: Family, design: Design, **rest: Any) -> Head:
+        """A head at the point where Newton ended."""
+        return cls(
+            V=fit.V,
+            family=family,
+            design=design,
+            iterations=fit.iterations,
+            gradient_norm=fit.gradient_norm,
+            gradient_scale=fit.gradient_scale,
+            decrement=fit.decrement,
+            **rest,
+        )
+
+    @cached_property
+    def penalised(self) -> Float[Tensor, " d"]:
+        """The diagonal of D."""
+        return self.design.penalised(penalize_bias=self.penalize_bias)
+
+    @property
+    def penalty(self) -> Float[Tensor, " d"]:
+        """`N λ2 diag(D)`."""
+        return self.total_weight * self.l2 * self.penalised
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the entries of h."""
+        return self.design.names(self.columns)
+
+    @property
+    def class_names(self) -> tuple[Any, ...]:
+        """The class labels in code order; empty for regression."""
+        return self.vocabulary or ()
+
+    def logits(self, features: Any) -> Float[Tensor, "n C"]:
+        """`z = V h`, in all C class columns (one for logistic, the predictions for linear)."""
+        return self.family.expand(self.design.matrix(torch.as_tensor(features)) @ self.V.T)
+
+    def probabilities(self, features: Any) -> Float[Tensor, "n classes"]:
+        """Class probabilities in the order of `class_names`."""
+        return self.family.probabilities(self.design.matrix(torch.as_tensor(features)) @ self.V.T)
+
+    def coefficients(self) -> Float[Tensor, "C columns"]:
+        """The weights in the units of the original columns, bias last, one row a class (or output)."""
+        return self.family.expand(self.design.original_units(self.V).T).T
+
+    def curvature_from(self, packed: Float[Tensor, "m q"]) -> Curvature:
+        """The curvature of the objective whose data part is `packed` = `Σ w s qᵀ`."""
+        return Curvature(packed, self.penalty, self.total_weight, self.family.K, self.family.shared, self.names)
+
+    def leverage(self, features: Any, labels: Any, *, weights: Any = None, ids: Sequence[Any] | None = None) -> Leverage:
+        """The training set's leverage blocks and all that is read from them: Cook's distance, leave-one-out, dfbeta.
+
+        `features`, `labels`, `weights` are those the head was fitted to; `ids` default to positions. O(n P²/2) time.
+        Raises `ShapeError`, `SourceError` where a label is not one of the head's.
+        """
+        data = (features, labels) if ids is None else (features, labels, ids)
+        source = open_source(
+            data, weight=weights, regression=not self.family.classifies, vocabulary=self.vocabulary
+        )
+        batch = whole(source)
+        rows = Rows(self.design.matrix(batch.x), batch.y, batch.w)
+        self.family.check(rows.y)
+        curvature = self.curvature_from(rows.sums(self.family)(self.V).curvature)
+        return Leverage(self.family, self.design, self.V, curvature, batch.ids, rows.H, rows.y, rows.w)
+
+    def save(self, path: str | Path) -> None:
+        """Writes one safetensors file: the tensors in float64, the rest as JSON in its header."""
+        header = {
+            "family": self.family.name,
+            "size": max(self.family.C, 2) if self.family.classifies else self.family.K,
+            "bias": self.design.bias,
+            "columns": self.columns,
+            "vocabulary": self.vocabulary,
+            "l2_path": None if self.l2_path is None else [self.l2_path.l2, self.l2_path.grid, self.l2_path.loo_loss],
+            **{name: getattr(self, name) for name in _SCALARS},
+        }
+        tensors = {"V": self.V, "kept": self.design.kept, "mean": self.design.mean, "scale": self.design.scale}
+        save_file({name: t.contiguous() for name, t in tensors.items()}, path, {"head": json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Head:
+        """The head that `save` wrote; raises `OutputError` where the file is missing, damaged or something else."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {})["head"])
+                tensors = {name: file.get_tensor(name) for name in ("V", "kept", "mean", "scale")}
+        except (OSError, SafetensorError, KeyError) as cause:
+            raise OutputError(f"{path} is not a head that assay saved ({cause}); audit again to make it") from cause
+        vocabulary, path_ = header["vocabulary"], header["l2_path"]
+        return cls(
+            V=tensors["V"],
+            family=make_family(header["family"], header["size"]),
+            design=Design(tensors["kept"], tensors["mean"], tensors["scale"], header["bias"]),
+            columns=tuple(header["columns"]),
+            vocabulary=None if vocabulary is None else tuple(vocabulary),
+            l2_path=None if path_ is None else L2Path(path_[0], tuple(path_[1]), tuple(path_[2])),
+            **{name: header[name] for name in _SCALARS},
+        )
+
+
+_SCALARS = ("l2", "total_weight", "penalize_bias", "iterations", "gradient_norm", "gradient_scale", "decrement")
+
+
+def whole(source: Source) -> Batch:
+    """All rows of a source as one batch in memory."""
+    return next(iter(source.batches(len(source))))
+
+
+def family_of(source: Source, name: str | None) -> Family:
+    """The family called `name` for this source; by default softmax for classes and linear for numeric targets."""
+    if source.vocabulary is None:
+        if name not in (None, "linear"):
+            raise ShapeError(f"family={name!r} needs class labels, but the targets are numbers; use family=\"linear\"")
+        return make_family("linear", max(len(source.targets), 1))
+    if name == "linear":
+        raise ShapeError('family="linear" needs numeric targets, but the labels are classes; use family="softmax"')
+    return make_family(name or "softmax", len(source.vocabulary))
+
+
+def checked_l2(l2: float | str) -> float:
+    """λ2 as a number ≥ 0, or `ShapeError`."""
+    if isinstance(l2, str) or not 0 <= l2 < float("inf"):
+        raise ShapeError(f'l2={l2!r} is neither "auto" nor a finite number ≥ 0')
+    return float(l2)
+
+
+def _moments(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted mean, population standard deviation, and which columns never vary."""
+    x, w = batch.x.double(), batch.w / batch.w.sum()
+    mean = w @ x
+    scale = (w @ (x - mean).square()).sqrt()
+    seen = x[batch.w > 0]
+    return mean, scale, seen.amin(0) == seen.amax(0)

@@ -1,0 +1,1 @@
+"""Influence between samples, and the exact answer by refitting."""

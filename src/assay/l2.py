@@ -1,0 +1,107 @@
+"""λ2 by leave-one-out: the penalty under which samples are predicted best by a head that has not seen them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .curvature.dense import Curvature
+from .errors import ConvergenceError, SeparableError, SingularCurvatureError
+from .families import Family
+from .leverage import read_scores
+from .newton import Moments, Newton, Objective, moments
+from .threads import in_threads
+
+CHUNK = 4_096  # rows a thread sums at a time
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training rows in memory: design matrix, labels, weights."""
+
+    H: Float[Tensor, "n d"]
+    y: Tensor
+    w: Float[Tensor, " n"]
+
+    def split(self) -> list[Rows]:
+        return [Rows(*part) for part in zip(self.H.split(CHUNK), self.y.split(CHUNK), self.w.split(CHUNK), strict=True)]
+
+    def sums(self, family: Family) -> Callable[[Tensor], Moments]:
+        """The data's part of the objective as a function of V."""
+
+        def at(V: Tensor) -> Moments:
+            return reduce(add, in_threads(lambda part: moments(family, V, part.H, part.y, part.w), self.split()))
+
+        return at
+
+
+@dataclass(frozen=True)
+class L2Path:
+    """`l2` is the best of `grid`; `loo_loss` is the mean leave-one-out loss at each (nats, or squared target units / 2)."""
+
+    l2: float
+    grid: tuple[float, ...]
+    loo_loss: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class LeaveOneOutPath:
+    """Minimises the approximate leave-one-out loss along a path of λ2 = 10^(upper), …, 10^(lower), warm-started.
+
+    `per_decade` points a decade. The path stops early once the loss has been above its best for `patience` points,
+    or the curvature becomes singular. Samples of leverage one have no leave-one-out value: they count as `inf`.
+    """
+
+    upper: float = 1.0
+    lower: float = -8.0
+    per_decade: int = 2
+    patience: int = 3
+
+    def choose(
+        self,
+        family: Family,
+        rows: Rows,
+        penalised: Float[Tensor, " d"],
+        *,
+        advance: Callable[[], None] = lambda: None,
+    ) -> L2Path:
+        """The path for these rows; raises `ConvergenceError` where no point of it can be fitted."""
+        newton = Newton(tolerance=1e-6, decrement=1e-9)
+        V = torch.zeros(family.K, rows.H.shape[1], dtype=torch.float64)
+        sums, total = rows.sums(family), float(rows.w.sum())
+        grid: list[float] = []
+        losses: list[float] = []
+        for l2 in self.points():
+            try:
+                fit = newton.minimise(Objective(family, sums, total, l2, penalised), V)
+                loss = _mean_loo_loss(family, rows, fit.curvature, fit.V)
+            except (SingularCurvatureError, SeparableError, ConvergenceError):
+                break
+            V = fit.V
+            grid.append(l2)
+            losses.append(loss)
+            advance()
+            if len(losses) - 1 - losses.index(min(losses)) >= self.patience:
+                break
+        if not grid:
+            raise ConvergenceError("l2=\"auto\": the head could not be fitted at any penalty; standardize the columns")
+        return L2Path(grid[losses.index(min(losses))], tuple(grid), tuple(losses))
+
+    def points(self) -> list[float]:
+        count = round((self.upper - self.lower) * self.per_decade)
+        return [10 ** (self.upper - k / self.per_decade) for k in range(count + 1)]
+
+
+def _mean_loo_loss(family: Family, rows: Rows, curvature: Curvature, V: Tensor) -> float:
+    def part_loss(part: Rows) -> float:
+        loss = read_scores(family, curvature, V, part.H, part.y, part.w).loo_loss
+        return float(part.w @ loss.nan_to_num(nan=torch.inf))
+
+    curvature.prepare()
+    return sum(in_threads(part_loss, rows.split())) / float(rows.w.sum())

@@ -1,0 +1,267 @@
+"""One HTML file that shows an audit to a person: `report(audit)`.
+
+Nothing on the page comes from outside it and nothing in it runs: figures are inline SVG, thumbnails `data:` addresses,
+the style sheet stands in the page. Whatever the user's data say (class names, ids, columns, text) is escaped.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from . import plots
+from .audit import Audit, Explanation
+from .engine import atomic
+from .explore.trust import TrustReport
+from .inline import figure_svg, thumbnail
+
+DRAWN = 200_000  # rows drawn in a figure at most, evenly picked: more show no more
+FIELDS = 8  # columns shown of a sample that is no picture
+NEIGHBOURS = 5
+PROMISED = 0.9  # the page's sentence names the least effort that is expected to find this share of the errors
+TARGETS = 4  # outputs of a regression that get a figure
+
+VERDICTS = {"trust": ("✓", "Trust it"), "caution": ("!", "Use with caution"), "do not trust": ("✕", "Do not trust it")}
+
+# What the page calls a kind, what to do about it, and what it means.
+CLASSES: dict[str, Any] = {
+    "errors": "label errors",
+    "mislabeled": {
+        "name": "mislabeled",
+        "hint": "check the label first",
+        "meaning": "without the sample the model gives it another label",
+    },
+    "under-represented": {
+        "name": "under-represented",
+        "hint": "collect more like these",
+        "meaning": "few samples are like it, though its label is plausible",
+    },
+    "boundary": {
+        "name": "boundary",
+        "hint": "is the line between the classes clear?",
+        "meaning": "two classes nearly tie, among plenty of samples",
+    },
+}
+REGRESSION: dict[str, Any] = {
+    "errors": "wrong targets",
+    "mislabeled": {
+        "name": "suspect target",
+        "hint": "check the target first",
+        "meaning": "without the sample the model predicts a value far from the one given",
+    },
+    "under-represented": CLASSES["under-represented"]
+    | {"meaning": "few samples are like it, though its target is plausible"},
+    "boundary": CLASSES["boundary"]
+    | {"hint": "between plausible and suspect", "meaning": "between plausible and suspect"},
+}
+
+
+def report(audit: Audit, path: str | Path | None = None, *, per_kind: int = 8) -> Path:
+    """Write the page of `audit` to `path` (`report.html` in the audit's folder) and return where it stands.
+
+    `per_kind` samples of each kind are shown, the strongest of its score first, each with the training samples that
+    support and oppose it most. Written atomically. Raises `OutputError` where the file cannot be written.
+    """
+    target = audit.path / "report.html" if path is None else Path(path)
+    page = _environment().get_template("report.html.j2").render(_content(audit, per_kind))
+    with atomic(target) as temporary:
+        Path(temporary).write_text(page, encoding="utf-8")
+    return target
+
+
+def _content(audit: Audit, per_kind: int) -> dict[str, Any]:
+    info, regression = audit.info, audit.source.vocabulary is None
+    effort = expected_recall(audit.trust, info["rows"])
+    return {
+        "name": audit.path.resolve().name,
+        "path": str(audit.path),
+        "where": _where(info["source"]),
+        "info": info,
+        "classes": audit.source.vocabulary,
+        "targets": audit.source.targets[:TARGETS],
+        "kinds": {kind: style for kind, style in plots.KINDS.items() if kind != "typical"},
+        "words": REGRESSION if regression else CLASSES,
+        "trust": audit.trust,
+        "verdicts": VERDICTS,
+        "effort": effort,
+        "promise": next((point for point in effort if point["recall"] >= PROMISED), effort[-1] if effort else None),
+        "figures": _figures(audit),
+        "samples": _samples(audit, per_kind),
+        "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _where(spec: dict[str, Any] | None) -> str:
+    """The files the samples came from, as far as the audit knows them."""
+    files = [] if spec is None else spec.get("files") or [spec.get("path", "")]
+    return ", ".join(map(str, files[:5])) + (f" and {len(files) - 5} more" if len(files) > 5 else "") or "in memory"
+
+
+def expected_recall(
+    trust: TrustReport, rows: int, shares: Sequence[float] = (0.01, 0.02, 0.05, 0.1, 0.2)
+) -> list[dict[str, float]]:
+    """Rows to inspect, their share, the recall of label errors expected there and its spread, from the planted flips.
+
+    `shares` that come to less than one row are left out; between two efforts that were measured recall is linear.
+    """
+    planted = trust.planted
+    if planted is None:
+        return []
+    effort = np.asarray(planted.effort)
+    curves = {"recall": np.asarray(planted.recall), "spread": np.asarray(planted.recall_std)}
+    return [
+        {"share": share, "rows": round(share * rows)}
+        | {name: float(np.interp(share, effort, y)) for name, y in curves.items()}
+        for share in shares
+        if share * rows >= 1
+    ]
+
+
+def _figures(audit: Audit) -> dict[str, Markup]:
+    """Name → inline SVG; a figure of what this audit has not got is absent."""
+    drawn = [*_trust_figures(audit.trust), *_score_figures(audit), *_class_figures(audit)]
+    return {name: figure_svg(draw, name, label, height=height) for name, label, draw, height in drawn}
+
+
+Drawing = tuple[str, str, Callable[..., Axes], float]  # name, what is read out in its place, what draws it, inches
+
+
+def _trust_figures(trust: TrustReport) -> Iterator[Drawing]:
+    planted, refits = trust.planted, trust.refits
+    if planted is not None:
+        effort, recall = np.asarray(planted.effort), np.asarray(planted.recall)
+        found = effort[min(int(np.searchsorted(recall, 0.99)), len(effort) - 1)]
+        seen = effort <= max(0.2, float(found))
+        curve = {"share": planted.flips / planted.rows, "spread": np.asarray(planted.recall_std)[seen]}
+        label = "The share of label errors found against the share of rows inspected"
+        yield "recall", label, partial(plots.recall_against_effort, effort[seen], recall[seen], **curve), 3.4
+    if refits is not None and len(refits.actual):
+        draw = partial(plots.refit_agreement, refits.predicted, refits.actual, first_order=refits.first_order)
+        label = (
+            f"Predicted change of loss against {len(refits.actual)} real refits: close to the diagonal where they agree"
+        )
+        yield "refits", label, draw, 3.4
+
+
+def _score_figures(audit: Audit) -> Iterator[Drawing]:
+    regression = audit.source.vocabulary is None
+    names = ["given_label", "suggested_label"] if regression else ["loo_margin"]
+    rows = _thinned(audit, ["kind", "cooks_distance", "logit_variance", *names])
+    kinds = rows["kind"].to_pylist()
+    label = "Cook's distance of every kind as a histogram"
+    yield "scores", label, partial(plots.score_distribution, rows["cooks_distance"], kinds), 3.4
+    if not regression:
+        label = "Logit variance against leave-one-out margin, by kind"
+        yield "kinds", label, partial(plots.kinds_map, rows["logit_variance"], rows["loo_margin"], kinds), 3.4
+        return
+    for j, name in enumerate(audit.source.targets[:TARGETS]):
+        given, predicted = (_output(rows[side], j) for side in names)
+        label = f"Leave-one-out prediction of {name} against the given value"
+        yield f"target-{j}", label, partial(plots.given_against_predicted, given, predicted, kinds), 3.4
+
+
+def _output(column: pa.ChunkedArray, j: int) -> pa.ChunkedArray:
+    return pc.list_element(column, j) if pa.types.is_nested(column.type) else column
+
+
+def _class_figures(audit: Audit) -> Iterator[Drawing]:
+    classes, info = audit.source.vocabulary, audit.info
+    if classes is None or not info["confusion"]:
+        return
+    suspects = {str(name): int(info["issues_by_class"].get(str(name), 0)) for name in classes}
+    rows = dict(zip(map(str, classes), info["class_rows"], strict=True))
+    height = 1.0 + 0.3 * min(len(classes), 16)
+    yield "classes", "Suspects of every class", partial(plots.class_bars, suspects, rows), height
+    label = "Suspects by given and suggested label"
+    yield "confusion", label, partial(plots.confusion_pairs, info["confusion"]), height
+
+
+def _thinned(audit: Audit, columns: list[str]) -> pa.Table:
+    """These columns of at most `DRAWN` rows, every k-th of the audit."""
+    step, start, parts = math.ceil(audit.info["rows"] / DRAWN), 0, list[pa.RecordBatch]()
+    for batch in audit.dataset.to_batches(columns=columns):
+        parts.append(batch.take(pa.array(np.arange(-start % step, batch.num_rows, step))))
+        start += batch.num_rows
+    return pa.Table.from_batches(parts, audit.dataset.schema.empty_table().select(columns).schema)
+
+
+def _samples(audit: Audit, per_kind: int) -> dict[str, list[dict[str, Any]]]:
+    """kind → its strongest samples: the row of the table, why, and the neighbours, with what shows them."""
+    tops = {kind: audit.top(per_kind, kind=kind).to_pylist() for kind in plots.KINDS if kind != "typical"}
+    rows = [row for top in tops.values() for row in top]
+    explained = audit.explain_many([row["id"] for row in rows], top_k=NEIGHBOURS) if rows else []
+    known = {row["id"]: row for row in rows}
+    near = {explanation.id: _neighbours(explanation) for explanation in explained}
+    position = _positions(audit, {one["id"] for sides in near.values() for side in sides.values() for one in side})
+    for sides in near.values():
+        for one in (one for side in sides.values() for one in side):
+            one |= _shown(audit, position[one["id"]], 96)
+    for explanation in explained:
+        row = known[explanation.id]
+        row |= near[explanation.id] | {"why": explanation.sentence} | _shown(audit, row["row"], 192)
+    return tops
+
+
+def _neighbours(explanation: Explanation) -> dict[str, list[dict[str, Any]]]:
+    return {"supporters": explanation.supporters.to_pylist(), "opponents": explanation.opponents.to_pylist()}
+
+
+def _positions(audit: Audit, ids: set[Any]) -> dict[Any, int]:
+    """id → row of the source, for these ids, in one pass over the shards."""
+    wanted = pa.array(list(ids), audit.dataset.schema.field("id").type)
+    found = audit.dataset.to_table(columns=["id", "row"], filter=pc.field("id").isin(wanted))
+    return dict(zip(found["id"].to_pylist(), found["row"].to_pylist(), strict=True))
+
+
+def _shown(audit: Audit, row: int, pixels: int) -> dict[str, Any]:
+    """What a person sees of a sample: a picture, or its first columns and how many more there are."""
+    rendered = audit.source.render(row)
+    if rendered.png is not None:
+        return {"png": thumbnail(rendered.png, pixels), "fields": {}, "more": 0}
+    fields = dict(list(rendered.fields.items())[:FIELDS])
+    return {"png": None, "fields": fields, "more": len(rendered.fields) - len(fields)}
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("assay"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"sig": _significant, "signed": _signed, "label": _label, "percent": _percent}
+    return environment
+
+
+def _significant(value: Any, digits: int = 3) -> str:
+    """12.3, 0.00123, 4.1e-7; a dash for what is not a number."""
+    if not isinstance(value, int | float):
+        return _label(value)
+    if isinstance(value, int) or not math.isfinite(value):
+        return f"{value:,}" if isinstance(value, int) else "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def _signed(value: float) -> str:
+    return ("+" if value >= 0 else "−") + _significant(abs(value), 2)
+
+
+def _percent(share: float) -> str:
+    """95 %, 7.3 %, 0.04 %: two digits that say something."""
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+
+
+def _label(value: Any) -> str:
+    """A class name or a target as a person writes it, long ones cut."""
+    if isinstance(value, list):
+        return ", ".join(_label(one) for one in value)
+    text = _significant(value) if isinstance(value, float) else str(value)
+    return text if len(text) <= 160 else text[:159] + "…"

@@ -1,0 +1,35 @@
+"""Rows in parallel: one chunk of rows a thread, one BLAS thread each.
+
+Many middling products a chunk scale better over rows than inside each product, and the partial sums come back in the
+order of the chunks, so the result does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """torch's products use one thread inside; what was set before is restored."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map(function, items)` over the cores of this machine, results in the order of the items."""
+    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(function, items)

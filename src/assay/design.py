@@ -42,7 +42,7 @@ class Design:
         standardize: bool,
         bias: bool = True,
     ) -> Design:
-        """From the weighted mean and (population) standard deviation of every column; without a bias nothing is centred."""
+        """From every column's weighted mean and (population) standard deviation; without a bias nothing is centred."""
         kept = ~constant if bias else torch.ones_like(constant)
         zero = torch.zeros(int(kept.sum()), dtype=torch.float64)
         centre = mean[kept].double() if standardize and bias else zero

@@ -96,8 +96,8 @@ class Softmax:
         """Packed (b_a − b_b)(b_a − b_b)ᵀ of every pair of classes a < b, b_a the rows of the basis."""
         a, b = self._pairs
         edge = self.basis[a] - self.basis[b]
-        k, l = torch.triu_indices(self.K, self.K)
-        return edge[:, k] * edge[:, l]
+        k, j = torch.triu_indices(self.K, self.K)
+        return edge[:, k] * edge[:, j]
 
     def check(self, y: Tensor) -> None:
         _check_codes(y, self.classes)
@@ -116,7 +116,9 @@ class Softmax:
 
     def residual(self, z: Float[Tensor, "*n K"], y: Tensor) -> Float[Tensor, "*n K"]:
         others = self.probabilities(z).scatter(-1, y[..., None], 0.0)
-        r = others.scatter(-1, y[..., None], -others.sum(-1, keepdim=True))  # −Σ_{j≠y} p_j, not p_y − 1: no cancellation
+        r = others.scatter(
+            -1, y[..., None], -others.sum(-1, keepdim=True)
+        )  # −Σ_{j≠y} p_j, not p_y − 1: no cancellation
         return r @ self.basis
 
     def curvature(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n m"]:
@@ -215,7 +217,9 @@ def _wrong(z: Float[Tensor, "*n 1"], y: Tensor) -> Float[Tensor, "*n"]:
 
 def _check_codes(y: Tensor, classes: int) -> None:
     if y.ndim != 1 or y.dtype != torch.int64:
-        raise ShapeError(f"labels have shape {tuple(y.shape)} and dtype {y.dtype}; expected int64 class codes of shape [n]")
+        raise ShapeError(
+            f"labels have shape {tuple(y.shape)} and dtype {y.dtype}; expected int64 class codes of shape [n]"
+        )
     bad = ((y < 0) | (y >= classes)).nonzero()
     if len(bad):
         row = int(bad[0])

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -161,16 +160,16 @@ class Head:
         """The curvature of the objective whose data part is `packed` = `Σ w s qᵀ`."""
         return Curvature(packed, self.penalty, self.total_weight, self.family.K, self.family.shared, self.names)
 
-    def leverage(self, features: Any, labels: Any, *, weights: Any = None, ids: Sequence[Any] | None = None) -> Leverage:
+    def leverage(
+        self, features: Any, labels: Any, *, weights: Any = None, ids: Sequence[Any] | None = None
+    ) -> Leverage:
         """The training set's leverage blocks and all that is read from them: Cook's distance, leave-one-out, dfbeta.
 
         `features`, `labels`, `weights` are those the head was fitted to; `ids` default to positions. O(n P²/2) time.
         Raises `ShapeError`, `SourceError` where a label is not one of the head's.
         """
         data = (features, labels) if ids is None else (features, labels, ids)
-        source = open_source(
-            data, weight=weights, regression=not self.family.classifies, vocabulary=self.vocabulary
-        )
+        source = open_source(data, weight=weights, regression=not self.family.classifies, vocabulary=self.vocabulary)
         batch = whole(source)
         rows = Rows(self.design.matrix(batch.x), batch.y, batch.w)
         self.family.check(rows.y)
@@ -224,7 +223,7 @@ def family_of(source: Source, name: str | None) -> Family:
     """The family called `name` for this source; by default softmax for classes and linear for numeric targets."""
     if source.vocabulary is None:
         if name not in (None, "linear"):
-            raise ShapeError(f"family={name!r} needs class labels, but the targets are numbers; use family=\"linear\"")
+            raise ShapeError(f'family={name!r} needs class labels, but the targets are numbers; use family="linear"')
         return make_family("linear", max(len(source.targets), 1))
     if name == "linear":
         raise ShapeError('family="linear" needs numeric targets, but the labels are classes; use family="softmax"')

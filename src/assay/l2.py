@@ -43,7 +43,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class L2Path:
-    """`l2` is the best of `grid`; `loo_loss` is the mean leave-one-out loss at each (nats, or squared target units / 2)."""
+    """`l2` is the best of `grid`; `loo_loss`: the mean leave-one-out loss at each, in units of the loss."""
 
     l2: float
     grid: tuple[float, ...]
@@ -90,7 +90,7 @@ class LeaveOneOutPath:
             if len(losses) - 1 - losses.index(min(losses)) >= self.patience:
                 break
         if not grid:
-            raise ConvergenceError("l2=\"auto\": the head could not be fitted at any penalty; standardize the columns")
+            raise ConvergenceError('l2="auto": the head could not be fitted at any penalty; standardize the columns')
         return L2Path(grid[losses.index(min(losses))], tuple(grid), tuple(losses))
 
     def points(self) -> list[float]:

@@ -94,8 +94,8 @@ def _read(family: Family, curvature: Curvature, V: Tensor, H: Tensor, y: Tensor,
 
 
 def _off_diagonal_twice(K: int) -> Float[Tensor, " m"]:
-    k, l = torch.triu_indices(K, K)
-    return 2.0 - (k == l).double()
+    k, j = torch.triu_indices(K, K)
+    return 2.0 - (k == j).double()
 
 
 def _sole_to_nan(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -227,4 +227,6 @@ class Leverage:
     def blocks(self) -> Float[Tensor, "n K K"]:
         """The blocks `M_i` themselves, O(n K²) memory."""
         M = self.curvature.blocks(self.H)
-        return M[:, :, None] * torch.eye(self.family.K, dtype=M.dtype) if self.family.shared else unpack(M, self.family.K)
+        return (
+            M[:, :, None] * torch.eye(self.family.K, dtype=M.dtype) if self.family.shared else unpack(M, self.family.K)
+        )

@@ -1,11 +1,11 @@
-"""The optimum of a head's objective by damped Newton, over any data that can be summed (rows in memory, shards on disk).
+"""The optimum of a head's objective by damped Newton, over any data that can be summed: rows in memory or shards.
 
-    F(V) = (1/N) Σ_i w_i ℓ(V h_i, y_i) + (λ2/2) ‖D V‖²
+F(V) = (1/N) Σ_i w_i ℓ(V h_i, y_i) + (λ2/2) ‖D V‖²
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -54,7 +54,6 @@ def moments(family: Family, V: Float[Tensor, "K d"], H: Float[Tensor, "n d"], y:
 def _smallest_margin(family: Family, z: Tensor, y: Tensor) -> Tensor:
     if not family.classifies or not len(y):
         return torch.tensor(float("-inf") if len(y) else float("inf"), dtype=torch.float64)
-    # the loss is log(1 + Σ e^{z_j − z_y}): every other class is below z_y − m exactly when no e^{z_j − z_y} reaches e^{−m}
     p = family.probabilities(z)
     others = p.scatter(1, y[:, None], 0.0).amax(1)
     return (p.gather(1, y[:, None])[:, 0].log() - others.log()).min()
@@ -69,7 +68,7 @@ class Objective:
     total_weight: float
     l2: float
     penalised: Float[Tensor, " d"]  # diagonal of D
-    names: Sequence[str] = ()
+    names: tuple[str, ...] = ()
 
     @cached_property
     def penalty(self) -> Float[Tensor, " d"]:
@@ -142,17 +141,15 @@ class Newton:
         objective: Objective,
         start: Float[Tensor, "K d"],
         *,
-        keep: Callable[[int, Tensor], None] | None = None,
-        first: int = 0,
         scale: float | None = None,
     ) -> Fit:
-        """The minimiser of `objective` from `start`. `keep(iteration, V)` is called after every step taken.
+        """The minimiser of `objective` from `start`; `scale` is that of the gradient where it is known already.
 
         Raises `SeparableError` (the optimum lies at infinity), `SingularCurvatureError`, `ConvergenceError`.
         """
         point = objective.at(start)
         scale = scale or self._scale(objective, point)
-        for iteration in range(first, self.iterations):
+        for iteration in range(self.iterations):
             self._refuse_separable(objective, point, iteration)
             norm = float(point.gradient.norm())
             if norm <= self.tolerance * scale and point.decrement <= self.decrement:
@@ -161,8 +158,6 @@ class Newton:
             if following is None:
                 return self._stalled(point, iteration, norm, scale)
             point = following
-            if keep is not None:
-                keep(iteration + 1, point.V)
         raise ConvergenceError(self._why(objective, point, scale))
 
     def _scale(self, objective: Objective, point: Point) -> float:
@@ -190,8 +185,9 @@ class Newton:
         if norm <= self.tolerance * scale:
             return _fit(point, iteration, norm, scale)
         raise ConvergenceError(
-            f"Newton stalled after {iteration} steps at a gradient norm of {norm:.2e} (wanted {self.tolerance * scale:.2e}): "
-            "the curvature is too badly conditioned; raise l2 or standardize the columns"
+            f"Newton stalled after {iteration} steps at a gradient norm of {norm:.2e} "
+            f"(wanted {self.tolerance * scale:.2e}): the curvature is too badly conditioned; "
+            "raise l2 or standardize the columns"
         )
 
     def _refuse_separable(self, objective: Objective, point: Point, iteration: int) -> None:
@@ -200,7 +196,7 @@ class Newton:
         if float(point.sums.margin) > 0:
             raise SeparableError(
                 "the classes are perfectly separated by these columns, so with l2 = 0 the optimum lies at infinity "
-                f"(seen after {iteration} Newton steps: every sample has a positive margin). Give l2 > 0, or l2=\"auto\""
+                f'(seen after {iteration} Newton steps: every sample has a positive margin). Give l2 > 0, or l2="auto"'
             )
         if iteration:
             try:

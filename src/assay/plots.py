@@ -63,7 +63,7 @@ def score_distribution(scores: ArrayLike, kinds: Sequence[str], *, ax: Axes | No
     ax.set_ylim(-0.05, max(len(shown), 1))
     labels = [f"{kind}\n{(names == kind).sum():,}" for kind in reversed(shown)]
     ax.set_yticks(np.arange(len(shown)) + 0.35, labels)
-    ax.set_xlabel("Cook's distance: how far the model moves if the sample counts more (log scale)")
+    ax.set_xlabel("Cook's distance (log scale)")
     ax.tick_params(axis="y", length=0)
     return _calm(ax, keep=("bottom",), grid="x")
 

@@ -242,16 +242,18 @@ def _environment() -> jinja2.Environment:
 
 
 def _significant(value: Any, digits: int = 3) -> str:
-    """12.3, 0.00123, 4.1e-7; a dash for what is not a number."""
-    if not isinstance(value, int | float):
+    """1,797, 12.3, 0.00123, 4.1e-07; a dash for what is not a number."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if not isinstance(value, float):
         return _label(value)
-    if isinstance(value, int) or not math.isfinite(value):
-        return f"{value:,}" if isinstance(value, int) else "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def _signed(value: float) -> str:
-    return ("+" if value >= 0 else "−") + _significant(abs(value), 2)
+    return ("−" if value < 0 else "+") + _significant(abs(value), 2)
 
 
 def _percent(share: float) -> str:

@@ -7,7 +7,7 @@ order of the chunks, so the result does not depend on the number of threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> Generator[None]:
     """torch's products use one thread inside; what was set before is restored."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

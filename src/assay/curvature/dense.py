@@ -13,13 +13,14 @@ saturated heads. With few packed curvatures (K ≤ 4) building `q` costs more th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from scipy.linalg import lapack  # type: ignore[import-untyped]
+from scipy.linalg import lapack
 from torch import Tensor
 
 from ..errors import SingularCurvatureError
@@ -40,9 +41,9 @@ def packed_size(d: int) -> int:
 
 def unpack(packed: Float[Tensor, "*n m"], K: int) -> Float[Tensor, "*n K K"]:
     """Packed upper triangles as full symmetric matrices."""
-    k, l = _triangle(K)
+    k, j = _triangle(K)
     index = torch.empty(K, K, dtype=torch.int64)
-    index[k, l] = index[l, k] = torch.arange(len(k))
+    index[k, j] = index[j, k] = torch.arange(len(k))
     return packed[..., index]
 
 
@@ -103,10 +104,10 @@ def assemble(packed: Float[Tensor, "m q"], d: int, penalty: Float[Tensor, " d"])
     K = int((8 * len(packed) + 1) ** 0.5 - 1) // 2
     A = torch.empty(K, d, K, d, dtype=torch.float64)
     a, b = _triangle(d)
-    for (k, l), entries in zip(_triangle(K).T.tolist(), packed, strict=True):
+    for (k, j), entries in zip(_triangle(K).T.tolist(), packed, strict=True):
         block = torch.empty(d, d, dtype=torch.float64)
         block[a, b] = block[b, a] = entries
-        A[k, :, l, :] = A[l, :, k, :] = block
+        A[k, :, j, :] = A[j, :, k, :] = block
     A = A.reshape(K * d, K * d)
     A.diagonal().add_(penalty.repeat(K))
     return A
@@ -125,7 +126,7 @@ class Curvature:
     total_weight: float
     outputs: int
     shared: bool = False
-    names: Sequence[str] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def d(self) -> int:
@@ -178,12 +179,12 @@ class Curvature:
         """The blocks of A⁻¹ as the quadratic forms need them: symmetrised, and packed where that is cheaper."""
         d, K = self.d, len(self._scale) // self.d
         blocks = self.inverse.view(K, d, K, d)
-        k, l = _triangle(K)
-        if len(k) < FEW:
-            return torch.stack([blocks[i, :, j, :] for i, j in zip(k.tolist(), l.tolist(), strict=True)])
+        pairs = _triangle(K).T.tolist()
+        if len(pairs) < FEW:
+            return torch.stack([blocks[i, :, j, :] for i, j in pairs])
         a, b = _triangle(d)
-        packed = torch.empty(len(k), len(a), dtype=torch.float64)
-        for row, (i, j) in enumerate(zip(k.tolist(), l.tolist(), strict=True)):
+        packed = torch.empty(len(pairs), len(a), dtype=torch.float64)
+        for row, (i, j) in enumerate(pairs):
             packed[row] = blocks[i, :, j, :][a, b] + blocks[i, :, j, :][b, a] * (a != b)
         return packed
 
@@ -219,7 +220,7 @@ class Curvature:
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         return SingularCurvatureError(
             f"the curvature is singular: rank {rank} of {len(scaled)}; the columns that depend on each other are "
-            f"{shown}. Give l2 > 0 (or l2=\"auto\"), drop some of these columns, or add rows",
+            f'{shown}. Give l2 > 0 (or l2="auto"), drop some of these columns, or add rows',
             rank=rank,
             size=len(scaled),
             columns=tuple(names),
@@ -228,5 +229,6 @@ class Curvature:
 
 def _rcond(matrix: Float[Tensor, "P P"], factor: Float[Tensor, "P P"]) -> float:
     norm = float(matrix.abs().sum(0).max())
-    rcond, _ = lapack.dpocon(factor.numpy(), norm, uplo="L")
+    dpocon: Any = lapack.dpocon  # made by f2py: no signature to read
+    rcond, _ = dpocon(factor.numpy(), norm, uplo="L")
     return float(rcond)

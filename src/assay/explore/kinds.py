@@ -3,12 +3,12 @@
 The paper (Picard et al.) names the three reasons and leaves telling them apart to the expert. Each gets a score in
 [0, 1] that is 0.5 at its stated threshold:
 
-| kind              | what is measured                                                   | score         | 0.5 at              |
-|-------------------|--------------------------------------------------------------------|---------------|---------------------|
-| mislabeled        | `L`, the leave-one-out loss (regression: half the squared residual | `L / (1 + L)` | L = 1 nat           |
-|                   | over the noise, so that it is in nats too)                         |               |                     |
-| under-represented | `q`, the logit variance over its mean                              | `q / (q + 3)` | 3 times the mean    |
-| boundary          | `p₁ ≥ p₂`, the two largest leave-one-out probabilities             | `2p₂/(p₁+p₂)` | p₂ a third of p₁    |
+| kind              | what is measured                                        | score         | 0.5 at           |
+|-------------------|---------------------------------------------------------|---------------|------------------|
+| mislabeled        | `L`, the leave-one-out loss (regression: of the target  | `L / (1 + L)` | 1 nat            |
+|                   | over its noise, so that it is in nats too)              |               |                  |
+| under-represented | `q`, the logit variance over its mean                   | `q / (q + 3)` | 3 times the mean |
+| boundary          | `p₁ ≥ p₂`, the two largest leave-one-out probabilities  | `2p₂/(p₁+p₂)` | p₂ a third of p₁ |
 
 The kind of a sample is the first of these that holds, else "typical":
 mislabeled — the leave-one-out prediction disagrees with the label, its score is ≥ 0.5 and it is not a toss-up
@@ -36,7 +36,8 @@ OUTLYING = 3.0
 class Kinds:
     """One entry a sample; the leave-one-out values are the plain ones where a sample alone determines a parameter.
 
-    - `predicted`: code of the most probable class with the sample left out; for regression its `[n, outputs]` prediction.
+    - `predicted`: code of the most probable class with the sample left out; the `[n, outputs]` prediction
+      for regression.
     - `confidence`: that class's probability; for regression how surely the target is off, `2Φ(|t|) − 1` with t the
       leave-one-out residual in standard deviations of the noise (the largest over the outputs).
     - `margin`: leave-one-out logit of the given class minus the largest other one (regression: `−|t|`).

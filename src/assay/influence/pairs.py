@@ -1,4 +1,4 @@
-"""Influence of training samples on test samples, `I(i, t) = ∇ℓ(t)ᵀ H⁻¹ ∇ℓ(i)` (Koh & Liang 2017, in this library's sign).
+"""Influence of training samples on test samples, `I(i, t) = ∇ℓ(t)ᵀ H⁻¹ ∇ℓ(i)` (Koh & Liang 2017).
 
 Positive: i supports t, removing i raises the loss at t by about `w_i I / N`. Negative: i opposes t. In nats.
 """
@@ -40,9 +40,7 @@ class Ranking:
     values: tuple[float, ...]
 
 
-def gradients(
-    family: Family, V: Float[Tensor, "K d"], H: Float[Tensor, "n d"], y: Tensor
-) -> Float[Tensor, "n K d"]:
+def gradients(family: Family, V: Float[Tensor, "K d"], H: Float[Tensor, "n d"], y: Tensor) -> Float[Tensor, "n K d"]:
     """`∇ℓ_i = r_i ⊗ h_i`, O(n·P) memory."""
     return family.residual(H @ V.T, y)[:, :, None] * H[:, None, :]
 
@@ -117,6 +115,4 @@ def pairwise(leverage: Leverage, rows: Sequence[int], others: Sequence[int]) -> 
     family, V = leverage.family, leverage.V
     index, other = torch.as_tensor(list(rows)), torch.as_tensor(list(others))
     solved = leverage.curvature.solve(gradients(family, V, leverage.H[other], leverage.y[other]))
-    return influence_matrix(
-        family, V, solved, leverage.curvature.total_weight, leverage.H[index], leverage.y[index]
-    )
+    return influence_matrix(family, V, solved, leverage.curvature.total_weight, leverage.H[index], leverage.y[index])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import reduce
+from operator import add
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from ..curvature.dense import Curvature, unpack
@@ -30,7 +32,7 @@ class Refits:
     - `V` `[m, K, d]`: the refitted weights, on the design's own columns; `shift` = `V − V_full`, that is `θ_{−i} − θ`.
     - `loss`, `loss_without` `[k]`: each removed sample's loss under the full head and under the head without it, in
       nats; `loss_change` is their difference, whose first-order form is `D_i / N`.
-    - `iterations` `[m]`, `converged` `[m]`: how each was solved.
+    - `iterations` `[m]`: gradient passes each took. All have converged: a refit that cannot raises `ConvergenceError`.
     """
 
     ids: pa.Array
@@ -39,17 +41,15 @@ class Refits:
     loss: Float[Tensor, " k"]
     loss_without: Float[Tensor, " k"]
     iterations: tuple[int, ...]
-    converged: Bool[Tensor, " m"]
 
     @property
     def loss_change(self) -> Float[Tensor, " k"]:
         return self.loss_without - self.loss
 
 
-class _Rows(Protocol):
-    """Design rows, re-iterable: (H, y, w) of a chunk."""
-
-    def __call__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]: ...
+Removed = tuple[Tensor, Tensor, Tensor]
+DesignRows = Callable[[], Iterator[Removed]]
+"""(H, y, w) of chunk after chunk, as often as asked."""
 
 
 def refit_without(
@@ -66,27 +66,15 @@ def refit_without(
     batch = source.take(positions)
     removed = (head.design.matrix(batch.x), batch.y, batch.w)
 
-    def rows() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def rows() -> Iterator[Removed]:
         for part in source.batches(CHUNK):
             yield head.design.matrix(part.x), part.y, part.w
 
     _refuse_empty_class(head, rows(), removed, together=together)
-    if together:
-        V, steps, converged = _newton_without(head, rows, removed)
-        V, count = V[None], (steps,)
-    else:
-        V, steps, converged = _chord(head, rows, removed, iterations)
-        count = tuple(steps)
-    loss_without = _losses(head.family, V, removed, together=together)
+    V, steps = refit_group(head, rows, removed) if together else refit_rows(head, rows, removed, iterations=iterations)
+    z = torch.einsum("nd,nkd->nk", removed[0], V.expand(len(positions), *head.V.shape))
     loss = head.family.loss(removed[0] @ head.V.T, removed[1])
-    done = torch.as_tensor(converged).reshape(-1)
-    return Refits(pa.array(ids), V, V - head.V, loss, loss_without, count, done)
-
-
-def _losses(family: Family, V: Tensor, removed: tuple[Tensor, Tensor, Tensor], *, together: bool) -> Tensor:
-    H, y, _ = removed
-    z = H @ V[0].T if together else torch.einsum("nd,nkd->nk", H, V)
-    return family.loss(z, y)
+    return Refits(pa.array(ids), V, V - head.V, loss, head.family.loss(z, removed[1]), steps)
 
 
 def _positions(source: Source, ids: Sequence[Any]) -> list[int]:
@@ -107,9 +95,7 @@ def _positions(source: Source, ids: Sequence[Any]) -> list[int]:
     return [found[k] for k in range(len(wanted))]
 
 
-def _refuse_empty_class(
-    head: Head, rows: Iterable[tuple[Tensor, Tensor, Tensor]], removed: tuple[Tensor, Tensor, Tensor], *, together: bool
-) -> None:
+def _refuse_empty_class(head: Head, rows: Iterable[Removed], removed: Removed, *, together: bool) -> None:
     if not head.family.classifies:
         return
     classes = max(head.family.C, 2)
@@ -124,67 +110,48 @@ def _refuse_empty_class(
         raise ShapeError(f"without these samples class {name!r} has none left, and the head has no optimum; keep one")
 
 
-def _newton_without(
-    head: Head, rows: _Rows, removed: tuple[Tensor, Tensor, Tensor], start: Tensor | None = None
-) -> tuple[Tensor, int, bool]:
+def refit_group(head: Head, rows: DesignRows, removed: Removed) -> tuple[Float[Tensor, "1 K d"], tuple[int, ...]]:
     """Full Newton on the data less the removed rows (each sum minus their part); `N λ2` as it was."""
     family = head.family
+    H, y, w = removed
 
     def sums(V: Tensor) -> Moments:
-        total: Moments | None = None
-        for H, y, w in rows():
-            part = moments(family, V, H, y, w)
-            total = part if total is None else total + part
-        H, y, w = removed
-        less = moments(family, V, H, y, -w)
-        assert total is not None
-        return total + less
+        return _total(family, V, rows) + moments(family, V, H, y, -w)
 
-    fit = Newton().minimise(
-        Objective(family, sums, head.total_weight, head.l2, head.penalised, head.names),
-        head.V if start is None else start,
-        scale=head.gradient_scale,
-    )
-    return fit.V, fit.iterations, fit.converged
+    objective = Objective(family, sums, head.total_weight, head.l2, head.penalised, head.names)
+    fit = Newton().minimise(objective, head.V, scale=head.gradient_scale)
+    return fit.V[None], (fit.iterations,)
 
 
-def _chord(
-    head: Head, rows: _Rows, removed: tuple[Tensor, Tensor, Tensor], iterations: int
-) -> tuple[Tensor, list[int], list[bool]]:
-    """All refits at once, each with its own down-dated factor of the full curvature."""
-    curvature = _curvature(head, rows)
+def refit_rows(
+    head: Head, rows: DesignRows, removed: Removed, *, iterations: int = 60
+) -> tuple[Float[Tensor, "m K d"], tuple[int, ...]]:
+    """The weights without each removed row: all at once, each with its own down-dated factor of the curvature."""
+    curvature = head.curvature_from(_total(head.family, head.V, rows).curvature)
     solve = _Downdated(head.family, curvature, head.V, removed)
     V = head.V.expand(len(removed[0]), *head.V.shape).clone()
-    steps, converged = [0] * len(V), torch.zeros(len(V), dtype=torch.bool)
+    steps, running = [0] * len(V), torch.arange(len(V))
     for _ in range(iterations):
-        running = (~converged).nonzero()[:, 0]
-        if not len(running):
-            break
         G = _gradients_without(head, rows, removed, V[running], running)
         step = solve(G, running)
         V[running] -= step
         for k in running.tolist():
             steps[k] += 1
-        small = (G * step).flatten(1).sum(1).abs() <= 1e-18 * curvature.total_weight
-        converged[running[small]] = True
-    for k in (~converged).nonzero()[:, 0].tolist():
-        one = tuple(part[k : k + 1] for part in removed)
-        V[k], more, done = _newton_without(head, rows, (one[0], one[1], one[2]))
-        steps[k], converged[k] = steps[k] + more, done
-    return V, steps, converged.tolist()
+        running = running[~((G * step).flatten(1).sum(1).abs() <= 1e-18 * head.total_weight)]
+        if not len(running):
+            break
+    for k in running.tolist():
+        alone, more = refit_group(head, rows, (removed[0][k : k + 1], removed[1][k : k + 1], removed[2][k : k + 1]))
+        V[k], steps[k] = alone[0], steps[k] + more[0]
+    return V, tuple(steps)
 
 
-def _curvature(head: Head, rows: _Rows) -> Curvature:
-    total: Moments | None = None
-    for H, y, w in rows():
-        part = moments(head.family, head.V, H, y, w)
-        total = part if total is None else total + part
-    assert total is not None
-    return head.curvature_from(total.curvature)
+def _total(family: Family, V: Tensor, rows: DesignRows) -> Moments:
+    return reduce(add, (moments(family, V, *part) for part in rows()))
 
 
 def _gradients_without(
-    head: Head, rows: _Rows, removed: tuple[Tensor, Tensor, Tensor], V: Float[Tensor, "m K d"], which: Tensor
+    head: Head, rows: DesignRows, removed: Removed, V: Float[Tensor, "m K d"], which: Tensor
 ) -> Float[Tensor, "m K d"]:
     """`N ∇F_{−i}` of every refit at its own weights: `Σ_{j≠i} w_j r_j ⊗ h_j + N λ2 D V`."""
     family, penalty = head.family, head.penalty
@@ -201,7 +168,7 @@ def _gradients_without(
 class _Downdated:
     """`(A − w S ⊗ hhᵀ)⁻¹ G` for each removed sample, from the inverse of A by Woodbury's formula."""
 
-    def __init__(self, family: Family, curvature: Curvature, V: Tensor, removed: tuple[Tensor, Tensor, Tensor]) -> None:
+    def __init__(self, family: Family, curvature: Curvature, V: Tensor, removed: Removed) -> None:
         H, _, w = removed
         self.curvature, self.H = curvature, H
         if family.shared:

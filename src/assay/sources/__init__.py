@@ -6,4 +6,15 @@ from .source import Batch, Rendered, Source
 from .spill import spill
 from .table import TableSource
 
-__all__ = ["Batch", "Rendered", "Scan", "Source", "TableSource", "merge", "open_source", "reopen", "scan_shard", "spill"]
+__all__ = [
+    "Batch",
+    "Rendered",
+    "Scan",
+    "Source",
+    "TableSource",
+    "merge",
+    "open_source",
+    "reopen",
+    "scan_shard",
+    "spill",
+]

@@ -15,7 +15,7 @@ SPOKEN = {"x": "features", "id": "ids", "weight": "weights"}  # a column, and wh
 
 
 def table_of(features: Any, labels: Any, ids: Any = None, weights: Any = None) -> pa.Table:
-    """Columns `x` (fixed-size lists), `y` (`y0`, `y1`… where labels are two-dimensional), and `id`, `weight` if given."""
+    """Columns `x` (fixed-size lists), `y` (`y0`, `y1`… for two-dimensional labels), and `id`, `weight` if given."""
     columns = {"x": lists(matrix(features)), **label_columns(labels, "y")}
     if ids is not None:
         columns["id"] = column(ids, "ids")
@@ -125,5 +125,10 @@ def _objects(y: np.ndarray, name: str) -> pa.Array:
 
 
 def _kind(value: object) -> str | None:
-    names = ((bool | np.bool_, "boolean"), (int | np.integer, "integer"), (float | np.floating, "float"), (str, "string"))
+    names = (
+        (bool | np.bool_, "boolean"),
+        (int | np.integer, "integer"),
+        (float | np.floating, "float"),
+        (str, "string"),
+    )
     return next((name for types, name in names if isinstance(value, types)), None)

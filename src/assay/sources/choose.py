@@ -63,7 +63,7 @@ def find_vocabulary(store: Store, label: str) -> tuple[Any, ...]:
         start += len(batch)
         if len(found) > CLASSES:
             raise SourceError(
-                f"the label column {label!r} has more than {CLASSES:,} distinct values, of type {batch.column(0).type}; "
+                f"the label column {label!r} has more than {CLASSES:,} distinct values ({batch.column(0).type}); "
                 "name another column, or pass regression=True for a numeric target"
             )
     return tuple(sorted(found))
@@ -85,7 +85,9 @@ def _refuse_twins(schema: pa.Schema) -> None:
 
 def _present(schema: pa.Schema, name: str, role: str) -> pa.DataType:
     if name not in schema.names:
-        raise SourceError(f"there is no column {name!r} to take as {role}; the columns are {convert.some(schema.names, 30)}")
+        raise SourceError(
+            f"there is no column {name!r} to take as {role}; the columns are {convert.some(schema.names, 30)}"
+        )
     return schema.field(name).type
 
 

@@ -61,7 +61,9 @@ def open_npz(path: str, names: Mapping[str, str | None]) -> ArrayFiles:
             members[role] = found[0]
         elif asked or role in ("features", "labels"):
             called = " or ".join(repr(name) for name in ([asked] if asked else usual))
-            raise SourceError(f"{path} has no {role}: no array is called {called}; it has {', '.join(present) or 'none'}")
+            raise SourceError(
+                f"{path} has no {role}: no array is called {called}; it has {', '.join(present) or 'none'}"
+            )
     return load({"kind": "npz", "path": os.path.abspath(path), "members": members})
 
 

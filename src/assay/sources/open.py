@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import SourceError
 from . import arrays, npz
 from .choose import choose
-from .csv import is_csv, parquet_from_csv, table_from_csv
+from .csv import is_csv, kept_columns, parquet_from_csv, table_from_csv
 from .frame import is_frame, table_from, with_labels
 from .parquet import ParquetFiles, find
 from .source import Source
@@ -66,11 +66,9 @@ def open_source(
 
 
 def reopen(spec: dict[str, Any]) -> Source:
-    """The source whose `spec()` this is; raises `SourceError` where its files are gone or no longer have its columns."""
-    if spec["store"]["kind"] == "parquet":
-        source = parquet_source(spec)
-    else:
-        source = from_spec(spec, npz.load(spec["store"]))
+    """The source whose `spec()` this is; raises `SourceError` where files or columns are gone."""
+    kind = spec["store"]["kind"]
+    source = parquet_source(spec) if kind == "parquet" else from_spec(spec, npz.load(spec["store"]))
     for name in source.choice.used():
         if name not in source.store.schema.names:
             raise SourceError(f"{source.store.where(0).rpartition(',')[0]} no longer has the column {name!r}")
@@ -96,7 +94,7 @@ def _from_path(
         store = npz.open_npz(files[0], {**names, "ids": named["id"], "weights": named["weight"]})
         return _array_source(store, options)
     if suffix == ".npy":
-        raise SourceError(f"{path} has no labels beside it; give both files: (\"X.npy\", \"y.npy\")")
+        raise SourceError(f'{path} has no labels beside it; give both files: ("X.npy", "y.npy")')
     raise SourceError(f"{path} is {suffix or 'a file without a suffix'}; give .parquet, .pq, .csv, .npz or .npy files")
 
 
@@ -118,10 +116,10 @@ def _suffix(file: str) -> str:
 
 
 def _csv_store(files: list[str], named: dict[str, Any], workdir: str | os.PathLike[str] | None) -> Store:
-    kept = {role: named[role] for role in ("label", "id", "weight")}
+    kept = kept_columns(named["label"], named["id"])
     if workdir is None:
-        return Memory(table_from_csv(files, **kept))
-    return ParquetFiles.open([parquet_from_csv(files, Path(workdir), **kept)])
+        return Memory(table_from_csv(files, kept))
+    return ParquetFiles.open([parquet_from_csv(files, Path(workdir), kept)])
 
 
 def _from_arrays(data: Sequence[Any], named: dict[str, Any], options: dict[str, Any]) -> TableSource:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import SourceError
+from ..errors import OutputError, SourceError
 from .store import join, plain, plain_schema, rebatch
 
 BUFFER = 64 << 10  # bytes read ahead in a column
@@ -97,7 +97,7 @@ class ParquetFiles:
 
 
 @contextmanager
-def opened(file: str) -> Iterator[pq.ParquetFile]:
+def opened(file: str) -> Generator[pq.ParquetFile]:
     """The open file; whatever Arrow finds wrong with it, now or while it is read, is a `SourceError`."""
     if not Path(file).is_file():
         raise SourceError(f"{file} does not exist; give the path of a Parquet file, a folder of them or a glob")
@@ -106,6 +106,20 @@ def opened(file: str) -> Iterator[pq.ParquetFile]:
             yield parquet
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{file} cannot be read as Parquet: {error}; is it complete?") from error
+
+
+@contextmanager
+def replaced(path: Path) -> Generator[Path]:
+    """A temporary path beside `path` that takes its place on success; a failed write is an `OutputError`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}; free some space or name another folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def find(path: str | os.PathLike[str]) -> list[str]:
@@ -143,7 +157,7 @@ def _take(file: str, columns: Sequence[str], rows: np.ndarray) -> Iterator[pa.Re
     """Sorted rows of one file; only the row groups that hold one are read, each up to the last one wanted."""
     with opened(file) as parquet:
         bounds = _groups(parquet)
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in pairwise(bounds.tolist()):
         wanted = rows[np.searchsorted(rows, begin) : np.searchsorted(rows, end)]
         if not len(wanted):
             continue

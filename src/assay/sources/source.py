@@ -97,7 +97,7 @@ def content_hash(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _update_ids(digest: hashlib._Hash, ids: pa.Array) -> None:
+def _update_ids(digest: Any, ids: pa.Array) -> None:
     if pa.types.is_int64(ids.type):
         digest.update(np.ascontiguousarray(ids.to_numpy()).data)
     else:

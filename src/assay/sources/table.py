@@ -130,10 +130,13 @@ def parquet_source(spec: dict[str, Any]) -> TableSource:
 
 def from_spec(spec: dict[str, Any], store: Store) -> TableSource:
     """The spec's columns and names over a store."""
-    choice = {name: tuple(value) if isinstance(value, list) else value for name, value in spec["choice"].items()}
     own = {name: spec[name] for name in ("columns", "vocabulary", "targets", "key", "image_shape")}
-    fixed = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
-    return TableSource(store, Choice(**choice), **fixed)
+    return TableSource(store, Choice(**_fixed(spec["choice"])), **_fixed(own))
+
+
+def _fixed(values: dict[str, Any]) -> dict[str, Any]:
+    """Lists, as JSON has them, as tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def _listed(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""Planted label errors: what recall to expect of inspecting the first suspects, measured on the data themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..head import Head
+from ..l2 import Rows
+from ..leverage import Leverage
+from ..newton import Fit, Newton, Objective
+from .kinds import robust_noise, tell_kinds
+
+EFFORT = tuple(k / 200 for k in range(201))
+"""Shares of the data inspected, best first, at which recall is given."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Flips planted in `rows` samples, the head refitted: mean (and standard deviation over `repeats`) recall of the
+    flips by `mislabeled_score` when the first `effort` share of the rows is inspected."""
+
+    flips: int
+    rows: int
+    repeats: int
+    effort: tuple[float, ...]
+    recall: tuple[float, ...]
+    recall_std: tuple[float, ...]
+    individuals: tuple[tuple[float, ...], ...]
+    recall_at_flips: float
+    recall_at_twice: float
+
+
+@dataclass(frozen=True)
+class Flips:
+    """A `share` of the labels (at least `least`, at most a tenth), planted `repeats` times by `seed`."""
+
+    share: float = 0.02
+    least: int = 20
+    repeats: int = 3
+    seed: int = 0
+
+    def into(
+        self, head: Head, rows: Rows, start: Float[Tensor, "K d"], *, advance: Callable[[], None] = lambda: None
+    ) -> Planted:
+        """Flips labels of `rows`, refits from `start` at the head's total penalty, and counts how many come back."""
+        flips = min(max(self.least, round(self.share * len(rows.y))), max(len(rows.y) // 10, 1))
+        curves = torch.empty(self.repeats, len(rows.y), dtype=torch.float64)
+        for repeat in range(self.repeats):
+            generator = torch.Generator().manual_seed(self.seed + 1 + repeat)
+            flipped, y = _flip(head, rows, flips, generator)
+            score = _mislabeled_score(head, Rows(rows.H, y, rows.w), start)
+            found = torch.isin(score.argsort(descending=True, stable=True), flipped)
+            curves[repeat] = found.cumsum(0) / flips
+            advance()
+        inspected = torch.tensor([round(share * len(rows.y)) for share in EFFORT])
+        at = torch.cat([torch.zeros(self.repeats, 1, dtype=torch.float64), curves], 1)[:, inspected]
+        return Planted(
+            flips=flips,
+            rows=len(rows.y),
+            repeats=self.repeats,
+            effort=EFFORT,
+            recall=tuple(at.mean(0).tolist()),
+            recall_std=tuple(at.std(0, correction=0).tolist()),
+            individuals=tuple(tuple(curve) for curve in at.tolist()),
+            recall_at_flips=float(curves[:, flips - 1].mean()),
+            recall_at_twice=float(curves[:, 2 * flips - 1].mean()),
+        )
+
+
+def fit_rows(head: Head, rows: Rows, start: Float[Tensor, "K d"]) -> Fit:
+    """The head's objective on these rows, its total penalty `N λ2` unchanged."""
+    total = float(rows.w.sum())
+    l2 = head.l2 * head.total_weight / total
+    objective = Objective(head.family, rows.sums(head.family), total, l2, head.penalised, head.names)
+    return Newton().minimise(objective, start)
+
+
+def _flip(head: Head, rows: Rows, flips: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which rows were flipped, and the labels: another class at random, or the target of another row."""
+    order = torch.randperm(len(rows.y), generator=generator)
+    if not head.family.classifies:
+        which, y = order[:flips], rows.y.clone()
+        y[which] = rows.y[torch.randint(len(y), (flips,), generator=generator)]
+        return which, y
+    classes = max(head.family.C, 2)
+    left = torch.bincount(rows.y, minlength=classes)
+    which, y = torch.empty(0, dtype=torch.int64), rows.y.clone()
+    for row in order.tolist():  # no class is emptied
+        if len(which) == flips:
+            break
+        if left[y[row]] > 1:
+            left[y[row]] -= 1
+            which = torch.cat([which, torch.tensor([row])])
+    y[which] = (y[which] + torch.randint(1, classes, (len(which),), generator=generator)) % classes
+    return which, y
+
+
+def _mislabeled_score(head: Head, rows: Rows, start: Tensor) -> Tensor:
+    fit = fit_rows(head, rows, start)
+    ids = pa.array(range(len(rows.y)))
+    scores = Leverage(head.family, head.design, fit.V, fit.curvature, ids, rows.H, rows.y, rows.w).scores
+    noise = None if head.family.classifies else robust_noise(scores.loo_logits - rows.y)
+    mean = float(scores.logit_variance.mean())
+    return tell_kinds(head.family, scores, rows.y, mean_logit_variance=mean, noise=noise).mislabeled_score

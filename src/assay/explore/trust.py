@@ -1,0 +1,240 @@
+"""Can the scores be trusted? What the theory assumes (convex, stationary, invertible) is checked instead of assumed.
+
+The checks are made on rows in memory: all of them, or a seeded sample to which the head is fitted again with the same
+total penalty `N λ2`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from ..head import Head
+from ..influence.refit import refit_rows
+from ..l2 import Rows
+from ..leverage import Leverage
+from ..newton import Fit
+from .planted import Flips, Planted, fit_rows
+
+VERDICTS = ("trust", "caution", "do not trust")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One assumption: its value, the limit from which it asks for caution, its verdict, and both in words."""
+
+    name: str
+    value: float
+    limit: float
+    verdict: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class RefitCheck:
+    """Real leave-one-out refits: predicted, first-order (`D_i / N`) and actual changes of loss, in nats."""
+
+    ids: tuple[Any, ...]
+    predicted: tuple[float, ...]
+    first_order: tuple[float, ...]
+    actual: tuple[float, ...]
+
+    @property
+    def correlation(self) -> float:
+        return _correlation(torch.tensor(self.predicted), torch.tensor(self.actual))
+
+    @property
+    def median_relative_error(self) -> float:
+        predicted, actual = torch.tensor(self.predicted), torch.tensor(self.actual)
+        return float(((predicted - actual).abs() / actual.abs().clamp(min=1e-300)).median())
+
+
+@dataclass(frozen=True)
+class TrustReport:
+    """A verdict — "trust", "caution" or "do not trust" — with its reason, and the checks behind it."""
+
+    verdict: str
+    reason: str
+    checks: tuple[Check, ...]
+    refits: RefitCheck
+    planted: Planted
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TrustReport:
+        planted = {name: _tuples(value) for name, value in data["planted"].items()}
+        refits = {name: _tuples(value) for name, value in data["refits"].items()}
+        checks = tuple(Check(**check) for check in data["checks"])
+        return cls(data["verdict"], data["reason"], checks, RefitCheck(**refits), Planted(**planted))
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How to check: real refits of `refits` samples (half the most influential, half at random), and planted flips."""
+
+    refits: int = 20
+    flips: Flips = field(default_factory=Flips)
+    seed: int = 0
+
+    def report(
+        self, head: Head, rows: Rows, ids: pa.Array, *, advance: Callable[[], None] = lambda: None
+    ) -> TrustReport:
+        """The report for `head`; `rows` are its training rows, or a sample of them."""
+        sampled = fit_rows(head, rows, head.V)
+        leverage = Leverage(head.family, head.design, sampled.V, sampled.curvature, ids, rows.H, rows.y, rows.w)
+        advance()
+        refits = self._refit(_with(head, sampled, rows), leverage)
+        advance()
+        planted = self.flips.into(head, rows, sampled.V, advance=advance)
+        checks = (
+            _stationary(head),
+            _conditioned(sampled),
+            _overfitted(sampled),
+            _separated(head, rows, sampled.V),
+            _agrees(refits),
+            _recovers(planted),
+        )
+        worst = max((check.verdict for check in checks), key=VERDICTS.index)
+        told = [check.sentence for check in checks if check.verdict == worst and worst != "trust"]
+        reason = " ".join(told) or f"Every check passed. {checks[-2].sentence} {checks[-1].sentence}"
+        return TrustReport(worst, reason, checks, refits, planted)
+
+    def _refit(self, head: Head, leverage: Leverage) -> RefitCheck:
+        change = leverage.leave_one_out().change
+        usable = _removable(head, leverage, change)
+        which = self._choose(leverage.cooks_distance(), usable)
+        removed = leverage.H[which], leverage.y[which], leverage.w[which]
+        V, _ = refit_rows(head, lambda: iter([(leverage.H, leverage.y, leverage.w)]), removed)
+        loss = head.family.loss(torch.einsum("nd,nkd->nk", removed[0], V), removed[1])
+        first_order = leverage.w * leverage.cooks_distance() / head.total_weight
+        return RefitCheck(
+            ids=tuple(leverage.ids.take(pa.array(which.numpy())).to_pylist()),
+            predicted=tuple(change[which].tolist()),
+            first_order=tuple(first_order[which].tolist()),
+            actual=tuple((loss - leverage.scores.loss[which]).tolist()),
+        )
+
+    def _choose(self, influence: Tensor, usable: Tensor) -> Tensor:
+        candidates = usable.nonzero()[:, 0]
+        top = candidates[influence[candidates].argsort(descending=True)[: self.refits // 2]]
+        rest = candidates[~torch.isin(candidates, top)]
+        random = torch.randperm(len(rest), generator=torch.Generator().manual_seed(self.seed))
+        return torch.cat([top, rest[random[: self.refits - len(top)]]])
+
+
+def _with(head: Head, fit: Fit, rows: Rows) -> Head:
+    total = float(rows.w.sum())
+    return Head(
+        fit.V, head.family, head.design, head.l2 * head.total_weight / total, total, head.columns, head.vocabulary,
+        head.penalize_bias, gradient_scale=fit.gradient_scale,
+    )  # fmt: skip
+
+
+def _removable(head: Head, leverage: Leverage, change: Tensor) -> Tensor:
+    usable = ~change.isnan() & (leverage.w > 0)
+    if head.family.classifies:
+        weight = torch.zeros(max(head.family.C, 2), dtype=torch.float64).index_add(0, leverage.y, leverage.w)
+        usable &= weight[leverage.y] > leverage.w * (1 + 1e-9)
+    return usable
+
+
+def _judged(name: str, value: float, limits: tuple[float, float], sentence: str, *, high_is_bad: bool = True) -> Check:
+    bad = [not value <= limit if high_is_bad else not value >= limit for limit in limits]
+    return Check(name, value, limits[0], VERDICTS[sum(bad)], sentence)
+
+
+def _stationary(head: Head) -> Check:
+    ratio = head.gradient_norm / head.gradient_scale
+    sentence = f"The gradient of the objective is {ratio:.1e} of its scale, so the head is "
+    sentence += "at its optimum." if ratio <= 1e-6 else "not at its optimum; refit it."
+    return _judged("gradient norm / scale", ratio, (1e-6, 1e-3), sentence)
+
+
+def _conditioned(fit: Fit) -> Check:
+    value = fit.curvature.condition_number
+    digits = max(0, 15 - math.ceil(math.log10(value)))
+    return _judged(
+        "condition number",
+        value,
+        (1e10, 1e13),
+        f"The curvature has condition number {value:.1e}: about {digits} digits are exact.",
+    )
+
+
+def _overfitted(fit: Fit) -> Check:
+    value = fit.curvature.effective_parameters / fit.curvature.total_weight
+    return _judged(
+        "effective parameters / N",
+        value,
+        (0.3, 0.7),
+        f"The head spends {value:.1%} as many effective parameters as there are samples"
+        + (
+            "."
+            if value <= 0.3
+            else ": it follows single samples, and one Newton step says little of their removal; raise l2."
+        ),
+    )
+
+
+def _separated(head: Head, rows: Rows, V: Tensor) -> Check:
+    if not head.family.classifies:
+        return Check("training error", 0.0, 0.0, "trust", "A regression has no separation to fear.")
+    z = rows.H @ V.T
+    p = head.family.probabilities(z)
+    right = (p.argmax(1) == rows.y) | (rows.w == 0)
+    typical = float(head.family.loss(z, rows.y).median())
+    error = 1 - float(right.double().mean())
+    blind = error == 0 and typical < 1e-4
+    verdict = VERDICTS[1] if blind else VERDICTS[0]
+    sentence = f"The head misses {error:.1%} of its own training labels"
+    sentence += (
+        f" and its median loss is {typical:.0e}: the classes are separated and the scores "
+        "rest on the penalty alone; raise l2."
+        if blind
+        else ", so labels that do not fit can show."
+        if error > 0
+        else ": the classes are separated, held apart by the penalty."
+    )
+    return Check("training error", error, 0.0, verdict, sentence)
+
+
+def _agrees(refits: RefitCheck) -> Check:
+    value = refits.correlation
+    return _judged(
+        "agreement with refits",
+        value,
+        (0.95, 0.8),
+        f"Against {len(refits.ids)} real leave-one-out refits the predicted change of loss correlates {value:.3f}, "
+        f"median error {refits.median_relative_error:.1%}.",
+        high_is_bad=False,
+    )
+
+
+def _recovers(planted: Planted) -> Check:
+    chance = 2 * planted.flips / planted.rows
+    return _judged(
+        "planted flips found",
+        planted.recall_at_twice,
+        (max(0.5, 2 * chance), 2 * chance),
+        f"Of {planted.flips} planted label errors {planted.recall_at_twice:.0%} stand among the first "
+        f"{2 * planted.flips} suspects of {planted.rows} (chance: {chance:.0%}).",
+        high_is_bad=False,
+    )
+
+
+def _correlation(a: Tensor, b: Tensor) -> float:
+    if len(a) < 2:
+        return float("nan")
+    return float(torch.corrcoef(torch.stack([a.double(), b.double()]))[0, 1])
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

@@ -166,7 +166,7 @@ class TestClassBars:
         plots.class_bars({"cat": 2, "dog": 8, "$": 0}, {"cat": 10, "dog": 100, "$": 5}, ax=ax)
         assert ticks(ax.get_yticklabels()) == ["dog", "cat", "$"]
         assert [bar.get_width() for bar in ax.patches] == [8, 2, 0]
-        assert texts(ax) == {"8 of 100 (8.0%)", "2 of 10 (20.0%)", "0 of 5 (0.0%)"}
+        assert texts(ax) == {"8 of 100 (8 %)", "2 of 10 (20 %)", "0 of 5 (0 %)"}
         render(ax)
 
     def test_limit(self, ax):

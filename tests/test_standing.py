@@ -28,6 +28,7 @@ DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "
 # Each may import what stands above it, and its own layer as long as no circle arises. A new part is placed here first.
 LAYERS = [
     {"errors"},
+    {"threads"},
     {"engine", "sources", "families", "design"},
     {"curvature"},
     {"leverage"},
@@ -37,8 +38,8 @@ LAYERS = [
     {"features"},
     {"influence"},
     {"explore"},
-    {"audit"},
-    {"plots"},
+    {"auditing", "audit"},
+    {"plots", "inline"},
     {"report"},
     {"__init__"},
     {"cli"},
@@ -105,16 +106,23 @@ def test_the_walk_sees_imports():
 
 
 def test_all_is_what_is_there():
-    for module in pkgutil.walk_packages(assay.__path__, "assay."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(
-                module.name
-            )  # a submodule's name must not hide a function's: assay.audit, assay.report
-    public = {name for name in dir(assay) if not name.startswith("_")}
-    there = {name for name in public if not inspect.ismodule(getattr(assay, name))}
-    assert there == set(assay.__all__)
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    own = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    assert [alias.name for node in own for alias in node.names if alias.asname] == []
+    assert {alias.name for node in own for alias in node.names} == set(assay.__all__)
     assert len(assay.__all__) == len(set(assay.__all__))
     assert list(assay.__all__) == sorted(assay.__all__)
+
+
+def test_no_module_hides_a_public_name():
+    for module in pkgutil.walk_packages(assay.__path__, "assay."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    homes = {name: getattr(assay, name) for name in assay.__all__}
+    assert not [name for name, thing in homes.items() if inspect.ismodule(thing)]
+    assert all(thing.__name__ == name and thing.__module__.startswith("assay.") for name, thing in homes.items())
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        assay.nothing  # noqa: B018  an attribute is asked for
 
 
 def test_every_public_object_is_documented_where_it_stands():

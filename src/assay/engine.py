@@ -22,19 +22,21 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
 
 from .errors import AssayError, EngineError, OutputError
+from .threads import one_blas_thread
 
 SHARD_ROWS = 16_384
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Is told how a stage goes on; always from the thread that called `run`."""
 
@@ -82,7 +84,7 @@ def run(
         progress.start(stage, len(tasks))
         progress.advance(len(tasks) - len(missing))
     try:
-        with _one_thread():
+        with one_blas_thread():
             for _ in range(rounds):
                 _prepare(missing)
                 if not missing or _round(missing, workers, progress):
@@ -155,16 +157,6 @@ def _start_worker() -> None:
     threading.Thread(target=outlive, daemon=True).start()
 
 
-@contextmanager
-def _one_thread() -> Generator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _perform(task: Task) -> None:
     """In the worker. Threads are set here too: an executor of the user's knows nothing of it."""
     if torch.get_num_threads() != 1:
@@ -214,12 +206,26 @@ def atomic(path: str | os.PathLike[str]) -> Generator[Path]:
             "What was finished before is kept: the same call resumes"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def _is_of_another(error: OSError | SafetensorError, temporary: Path) -> bool:
     """A file that is missing, but not the one to be written."""
     return isinstance(error, FileNotFoundError) and str(error.filename) != str(temporary) and temporary.parent.is_dir()
+
+
+@contextmanager
+def stage(progress: Progress | None, name: str, total: int) -> Generator[Callable[[], None]]:
+    """Work that is not a pass of shards, told to `progress`: call what it yields after each of the `total` steps."""
+    if progress is None:
+        yield lambda: None
+        return
+    progress.start(name, total)
+    try:
+        yield progress.advance
+    finally:
+        progress.done()
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:

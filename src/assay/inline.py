@@ -11,6 +11,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -33,7 +34,7 @@ PROPERTIES = {
     "#ffffff": "--on-deep",
 }
 # Text stays text (searchable, in the page's font) and every run gives the same identifiers.
-SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "assay", "font.size": 10, "legend.fontsize": 9}
+SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "assay", "font.size": 10, "legend.fontsize": 9}
 
 
 def figure_svg(draw: Callable[..., Axes], name: str, label: str, *, width: float = 6.4, height: float = 3.6) -> Markup:

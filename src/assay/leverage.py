@@ -53,13 +53,17 @@ def read_scores(
     H: Float[Tensor, "n d"],
     y: Tensor,
     w: Float[Tensor, " n"],
+    *,
+    in_training: bool = True,
 ) -> Scores:
-    """The scores of n samples against a head and its curvature; `w = 0` for samples that were not trained on.
+    """The scores of n samples of weights w against a head and its curvature.
+
+    Samples that are not `in_training` have nothing to leave out: their leave-one-out values are the plain ones.
 
     One pass: n·P²/4 multiply-adds for the blocks, then K × K work per row, some rows at a time.
     """
     rows = zip(H.split(ROWS), y.split(ROWS), w.split(ROWS), strict=True)
-    return concatenate([_read(family, curvature, V, *part) for part in rows])
+    return concatenate([_read(family, curvature, V, *part, in_training=in_training) for part in rows])
 
 
 def concatenate(parts: Sequence[Scores]) -> Scores:
@@ -67,7 +71,9 @@ def concatenate(parts: Sequence[Scores]) -> Scores:
     return Scores(**{name: torch.cat([getattr(part, name) for part in parts]) for name in Scores.__dataclass_fields__})
 
 
-def _read(family: Family, curvature: Curvature, V: Tensor, H: Tensor, y: Tensor, w: Tensor) -> Scores:
+def _read(
+    family: Family, curvature: Curvature, V: Tensor, H: Tensor, y: Tensor, w: Tensor, *, in_training: bool
+) -> Scores:
     z = H @ V.T
     r = family.residual(z, y)
     S = family.curvature(z)
@@ -81,7 +87,7 @@ def _read(family: Family, curvature: Curvature, V: Tensor, H: Tensor, y: Tensor,
         leverage = w * torch.linalg.vecdot(S * _off_diagonal_twice(K), M)
         variance = full.diagonal(dim1=1, dim2=2).mean(1)
         shift = _removal_shift(full, unpack(S, K), r, w)
-    loo = z + shift
+    loo = z + shift if in_training else z
     return Scores(
         cooks_distance=curvature.total_weight * torch.linalg.vecdot(r, pushed),
         leverage=leverage,
@@ -138,8 +144,7 @@ class LeaveOneOut:
 class Leverage:
     """A head's training set with the curvature of the objective over it: every per-sample quantity by its name.
 
-    Made by `Head.leverage(features, labels)`. Results are float64 tensors in the order of `ids`. `in_training` is
-    False for a new batch: then nothing can be left out, and the leave-one-out values are the plain ones.
+    Made by `Head.leverage(features, labels)`. Results are float64 tensors in the order of `ids`.
     """
 
     family: Family
@@ -150,7 +155,6 @@ class Leverage:
     H: Float[Tensor, "n d"]
     y: Tensor
     w: Float[Tensor, " n"]
-    in_training: bool = True
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.H) == len(self.y) == len(self.w):
@@ -161,12 +165,13 @@ class Leverage:
 
     @cached_property
     def scores(self) -> Scores:
-        weights = self.w if self.in_training else torch.zeros_like(self.w)
         self.curvature.prepare()
-        chunks = zip(self.H.split(ROWS), self.y.split(ROWS), weights.split(ROWS), strict=True)
-        return concatenate(
-            list(in_threads(lambda chunk: read_scores(self.family, self.curvature, self.V, *chunk), chunks))
-        )
+        chunks = zip(self.H.split(ROWS), self.y.split(ROWS), self.w.split(ROWS), strict=True)
+
+        def read(chunk: tuple[Tensor, Tensor, Tensor]) -> Scores:
+            return read_scores(self.family, self.curvature, self.V, *chunk)
+
+        return concatenate(list(in_threads(read, chunks)))
 
     def cooks_distance(self) -> Float[Tensor, " n"]:
         """`D_i = N r_iᵀ M_i r_i = g_iᵀ H⁻¹ g_i ≥ 0`, per unit weight (Picard et al., eq. 1 with z = z_test)."""

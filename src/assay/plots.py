@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 INK, MUTED, LINE = "#1f2328", "#6b7280", "#d4d8de"
@@ -103,8 +103,8 @@ def recall_against_effort(
         xlabel="rows inspected, worst first",
         ylabel="label errors found",
     )
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.xaxis.set_major_formatter(FuncFormatter(_per_cent))
+    ax.yaxis.set_major_formatter(FuncFormatter(_per_cent))
     ax.legend(frameon=False, loc="lower right", labelcolor=INK)
     return _calm(ax, grid="both")
 
@@ -132,11 +132,10 @@ def confusion_pairs(
         ax.text(j + 0.5, i + 0.5, f"{grid[i, j]:,.0f}", ha="center", va="center", color="white" if deep else INK)
     ticks = np.arange(len(names)) + 0.5
     labels = [_short(name) for name in names]
-    ax.set_xticks(ticks, labels, rotation=0 if max(map(len, labels), default=0) < 4 else 40, ha="center")
     ax.set_yticks(ticks, labels)
-    if max(map(len, labels), default=0) >= 4:
-        for label in ax.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
+    ax.set_xticks(ticks, labels)
+    if max(map(len, labels), default=0) > 3:
+        ax.set_xticks(ticks, labels, rotation=40, ha="right", rotation_mode="anchor")
     ax.set(xlabel="suggested label", ylabel="given label", xlim=(0, max(len(names), 1)), ylim=(max(len(names), 1), 0))
     return _plain_labels(_calm(ax, grid=None))
 
@@ -211,10 +210,10 @@ def class_bars(
     counts = np.array([suspects[name] for name in ranked], dtype=np.float64)
     ax.barh(np.arange(len(ranked)), counts, height=0.66, color=VERMILLION)
     for i, name in enumerate(ranked):
-        text = f" {suspects[name]:,}"
+        text = f"{suspects[name]:,}"
         if rows is not None and rows.get(name):
-            text += f" of {rows[name]:,} ({suspects[name] / rows[name]:.1%})"
-        ax.text(float(counts[i]), i, text, va="center", ha="left", color=INK)
+            text += f" of {rows[name]:,} ({_per_cent(suspects[name] / rows[name])})"
+        ax.annotate(text, (float(counts[i]), i), (4, 0), textcoords="offset points", va="center", color=INK)
     ax.set_yticks(np.arange(len(ranked)), [_short(name) for name in ranked])
     ax.set(
         xlim=(0, max(counts.max(initial=1), 1) * 1.45), ylim=(len(ranked) - 0.4, -0.6), xlabel="suspected label errors"
@@ -290,6 +289,10 @@ def _between(axis: Axis, value: float, position: int) -> str:
     low, high = axis.get_view_interval()
     first = f"{value:.0e}"[0]
     return _power(value, position) if first in "25" and high < 30 * low else ""
+
+
+def _per_cent(share: float, position: int = 0) -> str:
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
 def _power(value: float, position: int) -> str:

@@ -1,4 +1,4 @@
-"""One HTML file that shows an audit to a person: `report(audit)`.
+"""One HTML file that shows an audit to a person: `write_report(audit)`.
 
 Nothing on the page comes from outside it and nothing in it runs: figures are inline SVG, thumbnails `data:` addresses,
 the style sheet stands in the page. Whatever the user's data say (class names, ids, columns, text) is escaped.
@@ -21,10 +21,11 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from . import plots
-from .audit import Audit, Explanation
+from .auditing.result import Audit
 from .engine import atomic
 from .explore.trust import TrustReport
 from .inline import figure_svg, thumbnail
+from .sources.source import Source
 
 DRAWN = 200_000  # rows drawn in a figure at most, evenly picked: more show no more
 FIELDS = 8  # columns shown of a sample that is no picture
@@ -67,7 +68,7 @@ REGRESSION: dict[str, Any] = {
 }
 
 
-def report(audit: Audit, path: str | Path | None = None, *, per_kind: int = 8) -> Path:
+def write_report(audit: Audit, path: str | Path | None = None, *, per_kind: int = 8) -> Path:
     """Write the page of `audit` to `path` (`report.html` in the audit's folder) and return where it stands.
 
     `per_kind` samples of each kind are shown, the strongest of its score first, each with the training samples that
@@ -86,11 +87,11 @@ def _content(audit: Audit, per_kind: int) -> dict[str, Any]:
     return {
         "name": audit.path.resolve().name,
         "path": str(audit.path),
-        "where": _where(info["source"]),
+        "where": _where(audit.source.spec()),
         "info": info,
         "classes": audit.source.vocabulary,
         "targets": audit.source.targets[:TARGETS],
-        "kinds": {kind: style for kind, style in plots.KINDS.items() if kind != "typical"},
+        "kinds": {kind: plots.KINDS[kind] for kind in _shown_kinds(audit)},
         "words": REGRESSION if regression else CLASSES,
         "trust": audit.trust,
         "verdicts": VERDICTS,
@@ -102,9 +103,17 @@ def _content(audit: Audit, per_kind: int) -> dict[str, Any]:
     }
 
 
+def _shown_kinds(audit: Audit) -> list[str]:
+    """The kinds that have a section of their own; a regression has no boundary."""
+    without = {"typical"} if audit.source.vocabulary is not None else {"typical", "boundary"}
+    return [kind for kind in plots.KINDS if kind not in without]
+
+
 def _where(spec: dict[str, Any] | None) -> str:
     """The files the samples came from, as far as the audit knows them."""
-    files = [] if spec is None else spec.get("files") or [spec.get("path", "")]
+    store: dict[str, Any] = {} if spec is None else spec["store"]
+    files = store.get("files") or [store.get("path", "")]
+    files = list(files.values() if isinstance(files, dict) else files)
     return ", ".join(map(str, files[:5])) + (f" and {len(files) - 5} more" if len(files) > 5 else "") or "in memory"
 
 
@@ -115,11 +124,8 @@ def expected_recall(
 
     `shares` that come to less than one row are left out; between two efforts that were measured recall is linear.
     """
-    planted = trust.planted
-    if planted is None:
-        return []
-    effort = np.asarray(planted.effort)
-    curves = {"recall": np.asarray(planted.recall), "spread": np.asarray(planted.recall_std)}
+    effort = np.asarray(trust.planted.effort)
+    curves = {"recall": np.asarray(trust.planted.recall), "spread": np.asarray(trust.planted.recall_std)}
     return [
         {"share": share, "rows": round(share * rows)}
         | {name: float(np.interp(share, effort, y)) for name, y in curves.items()}
@@ -139,19 +145,15 @@ Drawing = tuple[str, str, Callable[..., Axes], float]  # name, what is read out 
 
 def _trust_figures(trust: TrustReport) -> Iterator[Drawing]:
     planted, refits = trust.planted, trust.refits
-    if planted is not None:
-        effort, recall = np.asarray(planted.effort), np.asarray(planted.recall)
-        found = effort[min(int(np.searchsorted(recall, 0.99)), len(effort) - 1)]
-        seen = effort <= max(0.2, float(found))
-        curve = {"share": planted.flips / planted.rows, "spread": np.asarray(planted.recall_std)[seen]}
-        label = "The share of label errors found against the share of rows inspected"
-        yield "recall", label, partial(plots.recall_against_effort, effort[seen], recall[seen], **curve), 3.4
-    if refits is not None and len(refits.actual):
-        draw = partial(plots.refit_agreement, refits.predicted, refits.actual, first_order=refits.first_order)
-        label = (
-            f"Predicted change of loss against {len(refits.actual)} real refits: close to the diagonal where they agree"
-        )
-        yield "refits", label, draw, 3.4
+    effort, recall = np.asarray(planted.effort), np.asarray(planted.recall)
+    found = effort[min(int(np.searchsorted(recall, 0.99)), len(effort) - 1)]
+    seen = effort <= max(0.2, float(found))
+    runs, share = np.asarray(planted.individuals)[:, seen], planted.flips / planted.rows
+    label = "The share of label errors found against the share of rows inspected"
+    yield "recall", label, partial(plots.recall_against_effort, effort[seen], runs, share=share), 3.4
+    label = f"Predicted change of loss against {len(refits.actual)} real refits: close to the diagonal where they agree"
+    draw = partial(plots.refit_agreement, refits.predicted, refits.actual, first_order=refits.first_order)
+    yield "refits", label, draw, 4.0
 
 
 def _score_figures(audit: Audit) -> Iterator[Drawing]:
@@ -179,7 +181,9 @@ def _class_figures(audit: Audit) -> Iterator[Drawing]:
     classes, info = audit.source.vocabulary, audit.info
     if classes is None or not info["confusion"]:
         return
-    suspects = {str(name): int(info["issues_by_class"].get(str(name), 0)) for name in classes}
+    suspects = dict.fromkeys(map(str, classes), 0)
+    for given, _, count in info["confusion"]:
+        suspects[str(given)] += count
     rows = dict(zip(map(str, classes), info["class_rows"], strict=True))
     height = 1.0 + 0.3 * min(len(classes), 16)
     yield "classes", "Suspects of every class", partial(plots.class_bars, suspects, rows), height
@@ -198,39 +202,45 @@ def _thinned(audit: Audit, columns: list[str]) -> pa.Table:
 
 def _samples(audit: Audit, per_kind: int) -> dict[str, list[dict[str, Any]]]:
     """kind → its strongest samples: the row of the table, why, and the neighbours, with what shows them."""
-    tops = {kind: audit.top(per_kind, kind=kind).to_pylist() for kind in plots.KINDS if kind != "typical"}
+    tops = {kind: audit.top(per_kind, kind=kind).to_pylist() for kind in _shown_kinds(audit)}
     rows = [row for top in tops.values() for row in top]
     explained = audit.explain_many([row["id"] for row in rows], top_k=NEIGHBOURS) if rows else []
-    known = {row["id"]: row for row in rows}
-    near = {explanation.id: _neighbours(explanation) for explanation in explained}
-    position = _positions(audit, {one["id"] for sides in near.values() for side in sides.values() for one in side})
-    for sides in near.values():
-        for one in (one for side in sides.values() for one in side):
-            one |= _shown(audit, position[one["id"]], 96)
-    for explanation in explained:
-        row = known[explanation.id]
-        row |= near[explanation.id] | {"why": explanation.sentence} | _shown(audit, row["row"], 192)
+    shown = partial(_shown, audit.source, _moments(audit))
+    for row, explanation in zip(rows, explained, strict=True):
+        sides = {"supporters": explanation.supporters.to_pylist(), "opponents": explanation.opponents.to_pylist()}
+        for neighbour in (*sides["supporters"], *sides["opponents"]):
+            neighbour |= shown(neighbour["row"], 96)
+        row |= sides | {"why": explanation.sentence} | shown(row["row"], 192)
     return tops
 
 
-def _neighbours(explanation: Explanation) -> dict[str, list[dict[str, Any]]]:
-    return {"supporters": explanation.supporters.to_pylist(), "opponents": explanation.opponents.to_pylist()}
-
-
-def _positions(audit: Audit, ids: set[Any]) -> dict[Any, int]:
-    """id → row of the source, for these ids, in one pass over the shards."""
-    wanted = pa.array(list(ids), audit.dataset.schema.field("id").type)
-    found = audit.dataset.to_table(columns=["id", "row"], filter=pc.field("id").isin(wanted))
-    return dict(zip(found["id"].to_pylist(), found["row"].to_pylist(), strict=True))
-
-
-def _shown(audit: Audit, row: int, pixels: int) -> dict[str, Any]:
-    """What a person sees of a sample: a picture, or its first columns and how many more there are."""
-    rendered = audit.source.render(row)
+def _shown(source: Source, moments: Moments, row: int, pixels: int) -> dict[str, Any]:
+    """What a person sees of a sample: a picture, or its most unusual columns and how many more there are."""
+    rendered = source.render(row)
     if rendered.png is not None:
         return {"png": thumbnail(rendered.png, pixels), "fields": {}, "more": 0}
-    fields = dict(list(rendered.fields.items())[:FIELDS])
+    fields = dict(sorted(rendered.fields.items(), key=partial(_ordinary, moments))[:FIELDS])
     return {"png": None, "fields": fields, "more": len(rendered.fields) - len(fields)}
+
+
+Moments = dict[str, tuple[float, float]]
+
+
+def _moments(audit: Audit) -> Moments:
+    """Column → mean and scale, as the head standardises it; a constant column is never unusual."""
+    design, columns = audit.head.design, audit.source.columns
+    names = [name for name, kept in zip(columns, design.kept.tolist(), strict=True) if kept]
+    constant = dict.fromkeys(columns, (0.0, math.inf))
+    return constant | dict(zip(names, zip(design.mean.tolist(), design.scale.tolist(), strict=True), strict=True))
+
+
+def _ordinary(moments: Moments, field: tuple[str, Any]) -> float:
+    """Sorting key: what is no column of the head first, then columns by their distance from the mean, largest first."""
+    name, value = field
+    if name not in moments or not isinstance(value, int | float):
+        return -math.inf
+    mean, scale = moments[name]
+    return -abs(value - mean) / scale
 
 
 def _environment() -> jinja2.Environment:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from scipy.linalg import lapack
+from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 
 from ..errors import SingularCurvatureError
@@ -204,7 +204,7 @@ class Curvature:
         return self.parameters - repeats * float(self.inverse.diagonal() @ penalty)
 
     def mean_logit_variance(self, second_moment: Float[Tensor, "d d"]) -> float:
-        """Mean over the rows of `tr(M_i)/K`, from their (unweighted) mean of `hhᵀ`, without a pass over them."""
+        """Mean over the rows of `tr(M_i)/K`, from their mean of `hhᵀ`, without a pass over them."""
         d, K = self.d, len(self._scale) // self.d
         blocks = self.inverse.view(K, d, K, d)
         return float(torch.einsum("kakb,ab->", blocks, second_moment)) / K
@@ -228,7 +228,7 @@ class Curvature:
 
 
 def _rcond(matrix: Float[Tensor, "P P"], factor: Float[Tensor, "P P"]) -> float:
-    norm = float(matrix.abs().sum(0).max())
-    dpocon: Any = lapack.dpocon  # made by f2py: no signature to read
-    rcond, _ = dpocon(factor.numpy(), norm, uplo="L")
+    """Reciprocal 1-norm condition number by LAPACK's estimate, from the Cholesky factor."""
+    pocon: Any = get_lapack_funcs("pocon", dtype="float64")
+    rcond, _ = pocon(factor.numpy(), float(matrix.abs().sum(0).max()), uplo="L")
     return float(rcond)

@@ -14,7 +14,7 @@ from ..head import Head
 from ..l2 import Rows
 from ..leverage import Leverage
 from ..newton import Fit, Newton, Objective
-from .kinds import robust_noise, tell_kinds
+from .kinds import Kinds, robust_noise, tell_kinds
 
 EFFORT = tuple(k / 200 for k in range(201))
 """Shares of the data inspected, best first, at which recall is given."""
@@ -32,8 +32,9 @@ class Planted:
     recall: tuple[float, ...]
     recall_std: tuple[float, ...]
     individuals: tuple[tuple[float, ...], ...]
+    suspects: int
     recall_at_flips: float
-    recall_at_twice: float
+    recall_at_suspects: float
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,12 @@ class Flips:
     ) -> Planted:
         """Flips labels of `rows`, refits from `start` at the head's total penalty, and counts how many come back."""
         flips = min(max(self.least, round(self.share * len(rows.y))), max(len(rows.y) // 10, 1))
+        suspects = min(flips + int(_mislabeled(head, rows, start).is_label_issue.sum()), len(rows.y))
         curves = torch.empty(self.repeats, len(rows.y), dtype=torch.float64)
         for repeat in range(self.repeats):
             generator = torch.Generator().manual_seed(self.seed + 1 + repeat)
             flipped, y = _flip(head, rows, flips, generator)
-            score = _mislabeled_score(head, Rows(rows.H, y, rows.w), start)
+            score = _mislabeled(head, Rows(rows.H, y, rows.w), start).mislabeled_score
             found = torch.isin(score.argsort(descending=True, stable=True), flipped)
             curves[repeat] = found.cumsum(0) / flips
             advance()
@@ -69,7 +71,8 @@ class Flips:
             recall_std=tuple(at.std(0, correction=0).tolist()),
             individuals=tuple(tuple(curve) for curve in at.tolist()),
             recall_at_flips=float(curves[:, flips - 1].mean()),
-            recall_at_twice=float(curves[:, 2 * flips - 1].mean()),
+            suspects=suspects,
+            recall_at_suspects=float(curves[:, suspects - 1].mean()),
         )
 
 
@@ -101,10 +104,10 @@ def _flip(head: Head, rows: Rows, flips: int, generator: torch.Generator) -> tup
     return which, y
 
 
-def _mislabeled_score(head: Head, rows: Rows, start: Tensor) -> Tensor:
+def _mislabeled(head: Head, rows: Rows, start: Tensor) -> Kinds:
     fit = fit_rows(head, rows, start)
     ids = pa.array(range(len(rows.y)))
     scores = Leverage(head.family, head.design, fit.V, fit.curvature, ids, rows.H, rows.y, rows.w).scores
     noise = None if head.family.classifies else robust_noise(scores.loo_logits - rows.y)
     mean = float(scores.logit_variance.mean())
-    return tell_kinds(head.family, scores, rows.y, mean_logit_variance=mean, noise=noise).mislabeled_score
+    return tell_kinds(head.family, scores, rows.y, mean_logit_variance=mean, noise=noise)

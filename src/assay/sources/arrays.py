@@ -24,7 +24,7 @@ def table_of(features: Any, labels: Any, ids: Any = None, weights: Any = None) -
     return same_length(columns)
 
 
-def same_length(columns: Mapping[str, pa.Array]) -> pa.Table:
+def same_length(columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
     """The columns as a table; raises `ShapeError` where their lengths differ."""
     (name, reference), *others = columns.items()
     for other, array in others:

@@ -130,5 +130,5 @@ def _whole(column: pa.Array, what: str, where: Where) -> pa.Array:
         ) from error
 
 
-def _fits(value: float) -> bool:
+def _fits(value: int | float) -> bool:
     return abs(value) < 2**63 and float(value).is_integer()

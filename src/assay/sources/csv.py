@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from ..errors import SourceError
 from .choose import LABELS, is_numeric, is_text
 from .convert import first
-from .parquet import ORIGIN, replaced
+from .parquet import replaced
+from .store import ORIGIN
 
 BLOCK = 4 << 20  # bytes parsed at a time; the types of the columns are those of the first block
 NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
@@ -29,7 +30,7 @@ def table_from_csv(files: Sequence[str], kept: Sequence[str]) -> pa.Table:
     """The files' rows in memory; columns `kept` (label, id) stay integers or strings, other numbers become float64."""
     schema = _schema(files[0], kept)
     table = pa.Table.from_batches(_batches(files, schema, kept), schema)
-    return table.replace_schema_metadata({ORIGIN: os.path.abspath(files[0]).encode()})
+    return table.replace_schema_metadata(_origin(files))
 
 
 def parquet_from_csv(files: Sequence[str], folder: Path, kept: Sequence[str]) -> Path:
@@ -39,12 +40,17 @@ def parquet_from_csv(files: Sequence[str], folder: Path, kept: Sequence[str]) ->
     path = folder / f"{stem}-{digest[:16]}.parquet"
     if path.exists():
         return path
-    schema = _schema(files[0], kept).with_metadata({ORIGIN: os.path.abspath(files[0]).encode()})
+    schema = _schema(files[0], kept).with_metadata(_origin(files))
     texts = [field.name for field in schema if is_text(field.type)]
     with replaced(path) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=texts) as writer:
         for batch in _batches(files, schema, kept):
             writer.write_table(pa.Table.from_batches([batch]), row_group_size=16_384)
     return path
+
+
+def _origin(files: Sequence[str]) -> dict[bytes, bytes]:
+    others = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return {ORIGIN: f"{os.path.abspath(files[0])}{others}".encode()}
 
 
 def _batches(files: Sequence[str], schema: pa.Schema, kept: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from ..errors import SourceError
 from . import arrays
 from .convert import some
+from .store import plain
 
 FREE = ("label", "y", "target", "__label__")  # names for a label that came beside its frame
 
@@ -20,12 +21,10 @@ def is_frame(data: Any) -> bool:
 
 def table_from(data: Any) -> pa.Table:
     """The object as an Arrow table; raises `SourceError` where a column has no single type."""
-    if isinstance(data, pa.Table):
-        return data
     if isinstance(data, pa.RecordBatch):
-        return pa.Table.from_batches([data])
+        data = pa.Table.from_batches([data])
     try:
-        return pa.table(data)
+        return plain(data if isinstance(data, pa.Table) else pa.table(data))
     except (pa.ArrowException, TypeError, ValueError) as error:
         said = "; ".join(str(part) for part in error.args)
         raise SourceError(

@@ -49,7 +49,7 @@ def open_source(
 
     Raises `SourceError`, or `ShapeError` where lengths disagree.
     """
-    if isinstance(data, Source):
+    if hasattr(data, "batches") and isinstance(data, Source):
         return data
     options: dict[str, Any] = {"regression": regression, "image_shape": image_shape, "vocabulary": vocabulary}
     named = {"label": label, "features": features, "embedding": embedding, "id": id, "weight": weight}
@@ -83,7 +83,7 @@ def _from_path(
     if len(suffixes) > 1:
         raise SourceError(f"{path} holds files of several kinds ({', '.join(sorted(suffixes))}); give one kind")
     suffix = suffixes.pop()
-    if suffix in (".parquet", ".pq"):
+    if suffix == ".parquet":
         store = ParquetFiles.open(files)
         own = spilled(store) if all(value is None for value in (*named.values(), *options.values())) else None
         return own or choose(store, **named, **options)
@@ -111,8 +111,9 @@ def _files(path: str) -> list[str]:
 
 
 def _suffix(file: str) -> str:
-    path = Path(file)
-    return "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    """In lower case, with what comes before .gz; .pq is .parquet."""
+    *_, before, last = ["", "", *(suffix.lower() for suffix in Path(file).suffixes)]
+    return ".parquet" if last == ".pq" else before + last if last == ".gz" else last
 
 
 def _csv_store(files: list[str], named: dict[str, Any], workdir: str | os.PathLike[str] | None) -> Store:

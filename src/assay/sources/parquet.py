@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -15,11 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import OutputError, SourceError
-from .store import join, plain, plain_schema, rebatch
+from .store import ORIGIN, join, plain, plain_schema, rebatch
 
 BUFFER = 64 << 10  # bytes read ahead in a column
 ROWS = (1024, 16_384)  # fewest and most rows decoded at a time
-ORIGIN = b"assay.origin"  # in the schema metadata: the file that this one was made from
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ParquetFiles:
         return (min(lows), max(highs)) if lows else None
 
     def where(self, row: int) -> str:
-        i = int(np.searchsorted(self.ends, row, side="right"))
+        i = min(int(np.searchsorted(self.ends, row, side="right")), len(self.files) - 1)
         origin = (self.schema.metadata or {}).get(ORIGIN)
         return f"{origin.decode() if origin else self.files[i]}, row {row - self._begin(i)}"
 
@@ -111,7 +111,7 @@ def opened(file: str) -> Generator[pq.ParquetFile]:
 @contextmanager
 def replaced(path: Path) -> Generator[Path]:
     """A temporary path beside `path` that takes its place on success; a failed write is an `OutputError`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -119,7 +119,8 @@ def replaced(path: Path) -> Generator[Path]:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error}; free some space or name another folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def find(path: str | os.PathLike[str]) -> list[str]:

@@ -50,12 +50,9 @@ class Scan:
 
     def save(self, path: str | PathLike[str]) -> None:
         """As NPZ, the same bytes for the same numbers."""
+        saved = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
         with open(path, "wb") as file:
-            np.savez(
-                file,
-                allow_pickle=False,
-                **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)},
-            )
+            np.savez(file, allow_pickle=False, **saved)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Scan:
@@ -159,7 +156,7 @@ def _chan(a: Partial, b: Partial) -> Partial:
     W = a["total_weight"] + b["total_weight"]
     share = b["total_weight"] / W if W else 0.0
     delta = b["mean"] - a["mean"]
-    return {
+    sums = {
         "rows": a["rows"] + b["rows"],
         "total_weight": W,
         "mean": a["mean"] + share * delta,
@@ -172,6 +169,7 @@ def _chan(a: Partial, b: Partial) -> Partial:
         "target_minimum": np.minimum(a["target_minimum"], b["target_minimum"]),
         "target_maximum": np.maximum(a["target_maximum"], b["target_maximum"]),
     }
+    return {name: np.asarray(value) for name, value in sums.items()}
 
 
 def _refuse_useless(total: Partial, source: Source) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+ORIGIN = b"assay.origin"  # in the schema metadata: the file that this table was made from
 
+
+@runtime_checkable
 class Store(Protocol):
     """Rows of a table in a fixed order. Dictionary and extension columns are read as the values they stand for."""
 
@@ -60,7 +63,8 @@ class Memory:
         return _extremes(values(self.table.column(name)) for name in columns)
 
     def where(self, row: int) -> str:
-        return f"row {row}"
+        origin = (self.table.schema.metadata or {}).get(ORIGIN)
+        return f"{origin.decode()}, row {row}" if origin else f"row {row}"
 
     def spec(self) -> dict[str, Any] | None:
         return None
@@ -102,9 +106,12 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values a dictionary or extension type stands for; views, which few functions take, are copied."""
     if pa.types.is_dictionary(kind):
-        return kind.value_type
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+        return plain_type(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain_type(kind.storage_type)
+    return pa.string() if pa.types.is_string_view(kind) else kind
 
 
 def values(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -121,8 +128,10 @@ def _plain_column(column: Any) -> Any:
         kind = plain_type(column.type)
         return pa.chunked_array([_plain_column(chunk) for chunk in column.chunks], type=kind)
     if isinstance(column, pa.DictionaryArray):
-        return column.dictionary_decode()
-    return column.storage if isinstance(column, pa.ExtensionArray) else column
+        return _plain_column(column.dictionary).take(column.indices)
+    if isinstance(column, pa.ExtensionArray):
+        return _plain_column(column.storage)
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
 def _one(table: pa.Table) -> pa.RecordBatch:

@@ -1,0 +1,91 @@
+"""Which training samples should an expert look at, why, and can the answer be trusted?
+
+The names are imported when they are first used, so that `import assay` and `assay --help` do not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .auditing.explain import Explanation
+    from .auditing.result import Audit, load
+    from .auditing.run import audit
+    from .errors import (
+        AssayError,
+        AssayWarning,
+        ConvergenceError,
+        EngineError,
+        MissingExtraError,
+        OutputError,
+        SeparableError,
+        ShapeError,
+        SingularCurvatureError,
+        SourceError,
+        UnknownIdError,
+    )
+    from .explore.trust import Trust, TrustReport
+    from .head import Head
+    from .influence.pairs import Influences, influence_on
+    from .influence.refit import Refits, refit_without
+    from .leverage import LeaveOneOut, Leverage
+    from .report import write_report
+    from .sources.open import open_source
+
+_HOMES = {
+    "Audit": "auditing.result",
+    "Explanation": "auditing.explain",
+    "Head": "head",
+    "Influences": "influence.pairs",
+    "LeaveOneOut": "leverage",
+    "Leverage": "leverage",
+    "Refits": "influence.refit",
+    "Trust": "explore.trust",
+    "TrustReport": "explore.trust",
+    "audit": "auditing.run",
+    "influence_on": "influence.pairs",
+    "load": "auditing.result",
+    "open_source": "sources.open",
+    "refit_without": "influence.refit",
+    "write_report": "report",
+}
+
+__all__ = [
+    "AssayError",
+    "AssayWarning",
+    "Audit",
+    "ConvergenceError",
+    "EngineError",
+    "Explanation",
+    "Head",
+    "Influences",
+    "LeaveOneOut",
+    "Leverage",
+    "MissingExtraError",
+    "OutputError",
+    "Refits",
+    "SeparableError",
+    "ShapeError",
+    "SingularCurvatureError",
+    "SourceError",
+    "Trust",
+    "TrustReport",
+    "UnknownIdError",
+    "audit",
+    "influence_on",
+    "load",
+    "open_source",
+    "refit_without",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'assay' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""The main job: from a source to ranked, explained suspects, as passes over shards."""

@@ -1,0 +1,172 @@
+"""The passes of an audit over its source, each a list of shard tasks."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from concurrent.futures import Executor
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, reduce
+from operator import add
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..curvature.dense import Curvature
+from ..engine import Progress, Task, atomic, run, shard_ranges
+from ..explore.kinds import tell_kinds
+from ..head import Head
+from ..l2 import CHUNK
+from ..leverage import read_scores
+from ..newton import Moments, moments
+from ..sources.scan import Scan, merge, scan_shard
+from ..sources.source import Source
+from .columns import score_table
+from .folder import Folder
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Passes over one source, for one folder, on one executor."""
+
+    source: Source
+    folder: Folder
+    workers: int | Executor | None = None
+    progress: Progress | None = None
+    shard_rows: int = 16_384
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        return shard_ranges(len(self.source), self.shard_rows)
+
+    def _run(self, tasks: list[Task], stage: str) -> list[Path]:
+        run(tasks, workers=self.workers, progress=self.progress, stage=stage)
+        return [task.output for task in tasks]
+
+    def scan(self) -> Scan:
+        """Validates every row and sums what standardisation needs; raises `SourceError`."""
+        path = self.folder.work / "scan.npz"
+        if not path.exists():
+            outputs = [self.folder.work / "scan" / f"part-{k:05d}.npz" for k in range(len(self.ranges))]
+            pairs = zip(self.ranges, outputs, strict=True)
+            self._run([Task(_scan_task, (self.source, *span), output) for span, output in pairs], "read")
+            with atomic(path) as temporary:
+                merge((dict(np.load(output)) for output in outputs), self.source).save(temporary)
+        return Scan.load(path)
+
+    def moments(self, head: Head) -> Moments:
+        """The sums at the head's weights; kept by the weights' hash, so an interrupted fit finds them again."""
+        name = hashlib.blake2b(head.V.numpy().tobytes(), digest_size=12).hexdigest()
+        total, parts = self.folder.work / "moments" / f"{name}.safetensors", self.folder.work / "moments" / name
+        if not total.exists():
+            parts.mkdir(parents=True, exist_ok=True)
+            state = parts / "head.safetensors"
+            _save_head(head, state)
+            outputs = [parts / f"part-{k:05d}.safetensors" for k in range(len(self.ranges))]
+            pairs = zip(self.ranges, outputs, strict=True)
+            self._run([Task(_moments_task, (self.source, *span, state), output) for span, output in pairs], "fit")
+            with atomic(total) as temporary:
+                save_file(_tensors(reduce(add, (Moments(**load_file(output)) for output in outputs))), temporary)
+            for output in (*outputs, state):
+                output.unlink()
+            parts.rmdir()
+        return Moments(**load_file(total))
+
+    def score(self, mean_logit_variance: float, noise: Tensor | None) -> list[Path]:
+        """Writes the score shards against the folder's head and curvature."""
+        context = (self.folder.head, self.folder.curvature, mean_logit_variance, noise)
+        outputs = [self.folder.shard(k) for k in range(len(self.ranges))]
+        pairs = zip(self.ranges, outputs, strict=True)
+        return self._run([Task(_score_task, (self.source, *span, *context), output) for span, output in pairs], "score")
+
+
+def _tensors(sums: Moments) -> dict[str, Tensor]:
+    return {field.name: getattr(sums, field.name).contiguous() for field in fields(sums)}
+
+
+def _save_head(head: Head, path: Path) -> None:
+    with atomic(path) as temporary:
+        head.save(temporary)
+
+
+def _scan_task(source: Source, start: int, stop: int, temporary: Path) -> None:
+    np.savez(temporary, **scan_shard(source, start, stop))  # pyright: ignore[reportArgumentType]  # arrays by name
+
+
+def _moments_task(source: Source, start: int, stop: int, state: Path, temporary: Path) -> None:
+    head = Head.load(state)
+    parts = (
+        moments(head.family, head.V, head.design.matrix(batch.x), batch.y, batch.w)
+        for batch in source.batches(CHUNK, start=start, stop=stop)
+    )
+    save_file(_tensors(reduce(add, parts)), temporary)
+
+
+def _score_task(
+    source: Source,
+    start: int,
+    stop: int,
+    head_path: Path,
+    curvature_path: Path,
+    mean_logit_variance: float,
+    noise: Tensor | None,
+    temporary: Path,
+) -> None:
+    head, curvature = load_state(head_path, curvature_path)
+    writer: Any = None  # pyarrow is untyped
+    for batch in source.batches(CHUNK, start=start, stop=stop):
+        H = head.design.matrix(batch.x)
+        scores = read_scores(head.family, curvature, head.V, H, batch.y, batch.w)
+        kinds = tell_kinds(head.family, scores, batch.y, mean_logit_variance=mean_logit_variance, noise=noise)
+        table = score_table(batch, start, head.family, scores, kinds, head.vocabulary)
+        writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
+        writer.write_table(table)
+        start += len(batch.ids)
+    if writer is not None:
+        writer.close()
+
+
+def save_curvature(curvature: Curvature, path: Path) -> None:
+    """The packed blocks of A, without the penalty."""
+    with atomic(path) as temporary:
+        save_file({"packed": curvature.packed.contiguous()}, temporary)
+
+
+_LOADING = threading.Lock()
+
+
+def load_state(head: Path, curvature: Path) -> tuple[Head, Curvature]:
+    """A saved head and its curvature, factorised; once a process, however many threads ask."""
+    with _LOADING:
+        return _load_state(head, curvature, head.stat().st_mtime_ns, curvature.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _load_state(head_path: Path, curvature_path: Path, *_written: int) -> tuple[Head, Curvature]:
+    head = Head.load(head_path)
+    curvature = head.curvature_from(load_file(curvature_path)["packed"])
+    curvature.prepare()
+    return head, curvature
+
+
+def second_moment(head: Head, scan: Scan) -> Tensor:
+    """Mean of `h hᵀ` over the samples (by weight), from the moments of the columns."""
+    design, kept = head.design, head.design.kept
+    scale = design.scale
+    centre = (scan.mean[kept] - design.mean) / scale
+    inner = scan.comoment[kept][:, kept] / scan.total_weight / scale[:, None] / scale + centre[:, None] * centre
+    full = torch.ones(design.d, design.d, dtype=torch.float64)
+    width = len(scale)
+    full[:width, :width] = inner
+    if design.bias:
+        full[:width, -1] = full[-1, :width] = centre
+    return full
+
+
+def at_weights(head: Head, V: Tensor) -> Head:
+    return replace(head, V=V)

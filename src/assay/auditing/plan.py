@@ -1,0 +1,71 @@
+"""What an audit would take: rows, passes, time and memory, before any of it is spent."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from ..curvature.dense import packed_size
+from ..engine import SHARD_ROWS
+from ..families import Family
+from ..sources.source import Source
+from .sample import CELLS, ROWS
+
+NEWTON = 8  # passes a fit usually takes
+PATH = 15 * 4  # passes over the sample to choose λ2
+TRUST = 3 * NEWTON  # passes over the sample for planted flips
+INTERPRETER = 350 << 20  # Python, torch and Arrow, before any data
+WITHIN = 0.4  # share of the square-product rate that a pass reaches with reading and small work
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows, parameters, passes over the rows, and what to expect on this machine: seconds, bytes at the peak."""
+
+    rows: int
+    columns: int
+    parameters: int
+    passes: int
+    sampled_rows: int
+    seconds: float
+    peak_bytes: int
+    disk_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def plan(source: Source, family: Family, l2: float | str) -> Plan:
+    """An estimate from the sizes and a product timed for a few milliseconds; expect a factor of two."""
+    n, d = len(source), len(source.columns) + 1
+    K = 1 if family.shared else family.K
+    work = 2.0 * packed_size(K) * packed_size(d)
+    sampled = min(n, ROWS, max(1_000, CELLS // d))
+    on_sample = TRUST + (PATH if l2 == "auto" else 0)
+    factorisations = NEWTON + on_sample
+    flops = work * ((NEWTON + 1) * n + on_sample * sampled) + factorisations * (K * d) ** 3
+    blocks = 8 * (4 * (K * d) ** 2 + 6 * packed_size(K) * packed_size(d))
+    return Plan(
+        rows=n,
+        columns=len(source.columns),
+        parameters=family.K * d,
+        passes=NEWTON + 3,
+        sampled_rows=sampled,
+        seconds=flops / (WITHIN * _rate()),
+        peak_bytes=INTERPRETER + blocks + 8 * d * (2 * sampled + 2 * SHARD_ROWS),
+        disk_bytes=120 * n + (0 if source.spec() else 8 * d * n),
+    )
+
+
+def _rate() -> float:
+    """Floating-point operations a second of a square float64 product."""
+    a = torch.rand(768, 768, dtype=torch.float64)
+    times: list[float] = []
+    for _ in range(4):
+        start = time.perf_counter()
+        _ = a @ a
+        times.append(time.perf_counter() - start)
+    return 2 * 768**3 / sorted(times)[1]

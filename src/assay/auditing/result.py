@@ -1,0 +1,202 @@
+"""An audit: the ranked table on disk, what explains it, and the head that can score more."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import torch
+
+from ..curvature.dense import Curvature
+from ..engine import check_manifest
+from ..errors import OutputError, ShapeError, UnknownIdError
+from ..explore.kinds import KINDS, tell_kinds
+from ..explore.trust import TrustReport
+from ..head import Head
+from ..leverage import read_scores
+from ..sources.open import open_source, reopen
+from ..sources.scan import check
+from ..sources.source import Source
+from .columns import score_table
+from .explain import Explanation, explain_rows
+from .export import export
+from .folder import Folder
+from .passes import load_state
+
+SCORES = {kind: f"{kind.replace('-', '_')}_score" for kind in KINDS[1:]}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A finished audit in `path`. Made by `assay.audit`, read back by `assay.load`.
+
+    `info` is `audit.json`: what was run, on what, with the sign and the units of every column. Positive influence
+    supports, negative opposes; Cook's distance is ≥ 0 and in nats × N.
+    """
+
+    path: Path
+    info: dict[str, Any]
+    _temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, folder: Folder, temporary: tempfile.TemporaryDirectory[str] | None = None) -> Audit:
+        """The audit in a folder; raises `OutputError` where there is none, or a shard is missing or damaged."""
+        if not folder.info.is_file():
+            unfinished = "; it is unfinished: run the same audit again to finish it" if folder.run.exists() else ""
+            raise OutputError(f"{folder.path} holds no finished audit{unfinished}")
+        try:
+            info = json.loads(folder.info.read_text(encoding="utf-8"))
+            shards = info["manifest"]
+        except (ValueError, KeyError) as cause:
+            raise OutputError(f"{folder.info} is damaged ({cause}); restore it, or audit again") from cause
+        check_manifest(folder.scores, shards)
+        return cls(folder.path, info, temporary)
+
+    @property
+    def folder(self) -> Folder:
+        return Folder(self.path)
+
+    @cached_property
+    def trust(self) -> TrustReport:
+        """Whether the scores can be trusted, in words and numbers."""
+        return TrustReport.from_json(self.info["trust"])
+
+    @cached_property
+    def source(self) -> Source:
+        """The audited samples, read where they were; raises `SourceError` where they are gone."""
+        return reopen(json.loads(json.dumps(self.info["source"]).replace("{audit}", json.dumps(str(self.path))[1:-1])))
+
+    @property
+    def _state(self) -> tuple[Head, Curvature]:
+        return load_state(self.folder.head, self.folder.curvature)
+
+    @property
+    def head(self) -> Head:
+        """The head whose leverage was read."""
+        return self._state[0]
+
+    @property
+    def dataset(self) -> ds.Dataset:
+        """All rows, lazily, in the order of the source."""
+        return ds.dataset([str(path) for path in self.folder.shards()], format="parquet")
+
+    @property
+    def table(self) -> pa.Table:
+        """All rows in memory, in the order of the source."""
+        return self.dataset.to_table()
+
+    def top(self, n: int = 50, *, kind: str | None = None, by: str | None = None) -> pa.Table:
+        """The n highest rows by a score, one shard in memory at a time; ties in the order of the source.
+
+        `by` defaults to `cooks_distance`, or to the kind's own score where only one `kind` is asked for.
+        """
+        if kind is not None and kind not in KINDS:
+            raise ShapeError(f"kind={kind!r} is not one of {', '.join(KINDS)}")
+        by = by or SCORES.get(kind or "", "cooks_distance")
+        schema = self.dataset.schema
+        if by not in schema.names or not pa.types.is_floating(schema.field(by).type):
+            raise ShapeError(f"by={by!r} is not a score; choose one of {', '.join(_scores(schema))}")
+        best: pa.Table | None = None
+        for shard in self.folder.shards():
+            table = pq.read_table(shard)
+            if kind is not None:
+                table = table.filter(pc.equal(table["kind"].cast(pa.string()), kind))
+            joined = table if best is None else pa.concat_tables([best, table])
+            best = joined.sort_by([(by, "descending"), ("row", "ascending")]).slice(0, n)
+        assert best is not None
+        return best.combine_chunks()
+
+    def rows_of(self, ids: Sequence[Any]) -> pa.Table:
+        """The score rows of these samples, in the order asked; raises `UnknownIdError`."""
+        kind = self.dataset.schema.field("id").type
+        try:
+            wanted = pa.array(list(ids), kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as cause:
+            raise UnknownIdError(f"ids of this audit are {kind}; {list(ids)[:3]!r} are not") from cause
+        found = self.dataset.to_table(filter=pc.field("id").isin(wanted))
+        where = pc.index_in(wanted, found["id"].combine_chunks())
+        if where.null_count:
+            missing = wanted[pc.is_null(where).index(True).as_py()].as_py()
+            raise UnknownIdError(f"no sample of this audit has the id {missing!r}")
+        return found.take(where)
+
+    def explain(self, id: Any, *, top_k: int = 5) -> Explanation:
+        """The strongest supporters and opponents of a sample among all others, signed, with ids."""
+        return self.explain_many([id], top_k=top_k)[0]
+
+    def explain_many(self, ids: Sequence[Any], *, top_k: int = 5) -> list[Explanation]:
+        """The same for several samples in one pass over the source."""
+        return explain_rows(self.source, *self._state, self.rows_of(ids), top_k=top_k)
+
+    def score(self, new: Any, **columns: Any) -> pa.Table:
+        """A new batch against the saved head: the same columns, nothing refitted, nothing left out.
+
+        The samples were never trained on, so their leave-one-out values are the plain ones, and leverage and Cook's
+        distance say what adding them would do. `columns` are those of `assay.audit` (label, features, id, …).
+        """
+        head, curvature = self._state
+        source = open_source(new, regression=not self.head.family.classifies, vocabulary=head.vocabulary, **columns)
+        parts: list[pa.Table] = []
+        first = 0
+        for batch in source.batches(65_536):
+            check(batch, source, first)
+            H = head.design.matrix(batch.x)
+            scores = read_scores(head.family, curvature, head.V, H, batch.y, batch.w, in_training=False)
+            kinds = tell_kinds(
+                head.family, scores, batch.y, mean_logit_variance=self.info["mean_logit_variance"], noise=self._noise
+            )
+            parts.append(score_table(batch, first, head.family, scores, kinds, head.vocabulary))
+            first += len(batch.ids)
+        return pa.concat_tables(parts)
+
+    @property
+    def _noise(self) -> torch.Tensor | None:
+        noise = self.info["noise"]
+        return None if noise is None else torch.tensor(noise, dtype=torch.float64)
+
+    def summary(self) -> dict[str, Any]:
+        """What a person asks first: rows, suspects of each kind, label issues, λ2, the verdict of trust."""
+        names = ("rows", "kinds", "label_issues", "leverage_one", "family", "l2", "effective_parameters", "fingerprint")
+        return {
+            "path": str(self.path),
+            **{name: self.info[name] for name in names},
+            "trust": self.trust.verdict,
+            "reason": self.trust.reason,
+        }
+
+    def save(self, path: str | Path) -> Audit:
+        """Copies the audit to a new folder, complete or not at all, and returns the one there."""
+        target = Folder.claim(path)
+        shutil.rmtree(target.path)
+        staging = target.path.with_name(f".{target.path.name}.tmp")
+        try:
+            shutil.copytree(self.path, staging)
+            staging.rename(target.path)
+        except OSError as cause:
+            raise OutputError(f"{path} cannot be written: {cause}; free some space or name another folder") from cause
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return Audit.open(target)
+
+    def export(self, to: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes the source's rows with the suggestions as extra columns (Parquet or CSV); the source is untouched."""
+        return export(self.source, self.folder.shards(), self.info, to, overwrite=overwrite)
+
+
+def load(path: str | Path) -> Audit:
+    """The audit saved in a folder; raises `OutputError` where it is unfinished, missing or damaged."""
+    return Audit.open(Folder(Path(path)))
+
+
+def _scores(schema: pa.Schema) -> list[str]:
+    return [name for name in schema.names if pa.types.is_floating(schema.field(name).type) and "label" not in name]

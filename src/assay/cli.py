@@ -1,0 +1,255 @@
+"""The command line: `assay audit`, `report`, `trust`, `export`, `demo`.
+
+Results on stdout (as JSON with --json), progress and messages on stderr. Exit codes: 0 done; 1 refused, with the
+reason; 2 wrong usage; 3 `assay trust` says "do not trust"; 130 interrupted (the same command goes on where it stopped).
+torch is imported when a command runs, not for --help.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import AssayError, AssayWarning
+
+if TYPE_CHECKING:
+    from .auditing.result import Audit
+    from .engine import Progress
+
+app = typer.Typer(
+    help="Which training samples should an expert look at, why, and can the answer be trusted?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AuditPath = Annotated[Path, typer.Argument(help="The folder of an audit.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+@app.command()
+def audit(
+    data: Annotated[str, typer.Argument(help="Parquet file, folder or glob; CSV; NPZ.")],
+    label: Annotated[str | None, typer.Option(help="Label column (several, by commas, for regression).")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write; an interrupted audit there goes on.")] = Path("audit"),
+    features: Annotated[str | None, typer.Option(help="Feature columns: names or globs, by commas.")] = None,
+    embedding: Annotated[str | None, typer.Option(help="List column that holds the embedding.")] = None,
+    id: Annotated[str | None, typer.Option(help="Column of unique ids; else the row position.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Column of weights; 2 is a row given twice.")] = None,
+    family: Annotated[str | None, typer.Option(help="softmax, logistic or linear; else from the labels.")] = None,
+    l2: Annotated[str, typer.Option(help="λ2, or 'auto': the one with the least leave-one-out loss.")] = "auto",
+    standardize: Annotated[bool, typer.Option(help="Centre and scale the columns first.")] = True,
+    image_shape: Annotated[str | None, typer.Option(help="Rows are images: h,w or h,w,channels.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; else the threads of one.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the sample and of the planted flips.")] = 0,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Score every sample of a table, rank the samples, and say why each is influential."""
+    with _refusals():
+        given: dict[str, Any] = {
+            "label": _names(label),
+            "features": features,
+            "embedding": embedding,
+            "id": id,
+            "weight": weight,
+        }
+        shape = None if image_shape is None else _shape(image_shape)
+        penalty = "auto" if l2 == "auto" else _number(l2)
+        if dry_run:
+            _print_plan(data, {**given, "image_shape": shape}, family, penalty, as_json=as_json)
+            return
+        from .auditing.run import audit as run
+
+        result = run(
+            data, **given, family=family, l2=penalty, standardize=standardize, image_shape=shape, out=out,
+            overwrite=overwrite, workers=workers, progress=_progress(), seed=seed,
+        )  # fmt: skip
+        _print_summary(result, as_json=as_json)
+
+
+@app.command()
+def report(
+    path: AuditPath,
+    to: Annotated[Path | None, typer.Option(help="File to write; else report.html in the audit.")] = None,
+) -> None:
+    """Write the audit as one self-contained HTML file."""
+    with _refusals():
+        from .auditing.result import load
+        from .report import write_report
+
+        print(write_report(load(path), to))
+
+
+@app.command()
+def trust(path: AuditPath, as_json: Json = False) -> None:
+    """Say whether the scores can be trusted, and why; exit code 3 means they cannot."""
+    with _refusals():
+        from .auditing.result import load
+
+        found = load(path).trust
+        if as_json:
+            print(json.dumps(found.to_json(), indent=2))
+        else:
+            _print_trust(found.verdict, found.reason, [(c.verdict, c.name, c.sentence) for c in found.checks])
+        if found.verdict == "do not trust":
+            raise typer.Exit(3)
+
+
+@app.command()
+def export(
+    path: AuditPath,
+    to: Annotated[Path, typer.Option(help="The new file, .parquet or .csv.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the data with the suggestions as extra columns; the original is not changed."""
+    with _refusals():
+        from .auditing.result import load
+
+        print(load(path).export(to, overwrite=overwrite))
+
+
+@app.command()
+def demo(
+    name: Annotated[str, typer.Argument(help="digits")] = "digits",
+    out: Annotated[Path | None, typer.Option(help="Folder to write; else audit-NAME.")] = None,
+    flips: Annotated[float, typer.Option(help="Share of the labels to flip.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the flips.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Audit embedded data with planted label errors, and say how many were found."""
+    with _refusals():
+        if name != "digits":
+            raise typer.BadParameter(f"there is no demo {name!r}; choose digits")
+        from .auditing.run import audit as run
+        from .datasets.digits import digits
+        from .report import write_report
+
+        data = digits(flips, seed=seed)
+        result = run(
+            (data.features, data.labels), image_shape=data.image_shape, out=out or Path(f"audit-{name}"),
+            overwrite=True, progress=_progress(),
+        )  # fmt: skip
+        page = write_report(result)
+        _print_summary(result, as_json=as_json, found=_found(result, data.flipped.tolist()), page=page)
+
+
+def _found(result: Audit, flipped: list[int]) -> dict[str, int]:
+    planted = set(flipped)
+    ranked = result.top(2 * len(planted), by="mislabeled_score")["row"].to_pylist()
+    return {
+        "planted": len(planted),
+        "found_in_first": len(planted & set(ranked[: len(planted)])),
+        "found_in_twice": len(planted & set(ranked)),
+    }
+
+
+@contextmanager
+def _refusals() -> Generator[None]:
+    """Errors as one line on stderr, warnings likewise."""
+    warnings.showwarning = _show_warning
+    try:
+        yield
+    except AssayError as error:
+        print(f"assay: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as stopped:
+        print("assay: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        raise typer.Exit(130) from stopped
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_rest: Any) -> None:
+    if issubclass(category, AssayWarning):
+        print(f"assay: {message}", file=sys.stderr)
+
+
+def _progress() -> Progress | None:
+    if not sys.stderr.isatty():
+        return None
+    from .engine import rich_progress
+
+    return rich_progress()
+
+
+def _names(label: str | None) -> str | list[str] | None:
+    return label.split(",") if label and "," in label else label
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as cause:
+        raise typer.BadParameter(f"--l2 {text} is neither 'auto' nor a number") from cause
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if len(parts) not in (2, 3) or not all(part.strip().isdigit() for part in parts):
+        raise typer.BadParameter(f"--image-shape {text} is not h,w or h,w,channels")
+    return tuple(int(part) for part in parts)
+
+
+def _print_plan(data: str, given: dict[str, Any], family: str | None, l2: float | str, *, as_json: bool) -> None:
+    from .auditing.plan import plan
+    from .head import family_of
+    from .sources.open import open_source
+
+    source = open_source(data, regression=None if family is None else family == "linear", **given)
+    expected = plan(source, family_of(source, family), l2)
+    if as_json:
+        print(json.dumps(expected.to_json(), indent=2))
+        return
+    print(f"rows      {expected.rows:,} × {expected.columns} columns, {expected.parameters:,} parameters")
+    print(f"passes    about {expected.passes}, and λ2 and trust on {expected.sampled_rows:,} rows")
+    print(f"time      about {_duration(expected.seconds)} on this machine (within a factor of two)")
+    print(f"memory    about {expected.peak_bytes / 2**20:,.0f} MiB at the peak, whatever the number of rows")
+    print(f"disk      about {expected.disk_bytes / 2**20:,.1f} MiB")
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _print_summary(
+    result: Audit, *, as_json: bool, found: dict[str, int] | None = None, page: Path | None = None
+) -> None:
+    if as_json:
+        extra = {} if found is None else {"found": found, "report": str(page)}
+        print(json.dumps({**result.summary(), **extra}, indent=2, default=str))
+        return
+    info = result.info
+    print(f"audited   {info['rows']:,} samples, {info['family']} head, λ2 = {info['l2']:.3g}")
+    kinds = ", ".join(
+        f"{info['kinds'].get(kind, 0):,} {kind}" for kind in ("mislabeled", "under-represented", "boundary")
+    )
+    print(f"suspects  {kinds}")
+    print(f"trust     {result.trust.verdict.upper()}: {result.trust.reason}")
+    if found is not None:
+        print(
+            f"planted   {found['found_in_first']} of {found['planted']} flipped labels stand among the first "
+            f"{found['planted']} suspects, {found['found_in_twice']} among the first {2 * found['planted']}"
+        )
+    print(f"audit     {result.path}/")
+    print(f"report    {page}" if page else f"next      assay report {result.path}")
+
+
+def _print_trust(verdict: str, reason: str, checks: list[tuple[str, str, str]]) -> None:
+    marks = {"trust": "✓", "caution": "!", "do not trust": "✗"}
+    print(f"{marks[verdict]} {verdict.upper()}: {reason}\n")
+    for judged, name, sentence in checks:
+        print(f"  {marks[judged]} {name}: {sentence}")

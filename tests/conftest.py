@@ -1,6 +1,35 @@
 """What every test shares: shape annotations are checked from here on, and one real audit is made once."""
 
+import warnings
+
+import warnings
+
 import jaxtyping
+import pytest
 
 # Before anything imports assay: its annotations, shapes included, are checked from here on, in tests only.
 jaxtyping.install_import_hook("assay", "beartype.beartype")
+
+import numpy as np  # noqa: E402  (the hook must come first)
+import pytest  # noqa: E402
+
+import assay  # noqa: E402
+from assay.datasets.digits import digits  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def flipped_digits():
+    """(X in [0, 1] float64, labels with 5 % flips, the flipped positions)."""
+    data = digits(0.05, seed=0)
+    return data.features.astype(np.float64), data.labels, data.flipped
+
+
+@pytest.fixture(scope="session")
+def digits_audit(tmp_path_factory):
+    """A real audit of the digits with 5 % planted flips."""
+    data = digits(0.05, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", assay.AssayWarning)  # three pixels never vary
+        return assay.audit(
+            (data.features, data.labels), image_shape=data.image_shape, out=tmp_path_factory.mktemp("digits") / "audit"
+        )

@@ -8,8 +8,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -18,7 +18,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 INTRODUCTION = """# Command line
 
 Results go to standard output, progress and messages to standard error. `--json` prints a result for machines. The exit
-code is 0 where all went well, 1 where assay refused (the message says what to do), 2 where the command was misspelt, 130 after Ctrl-C.
+code is 0 where all went well, 1 where assay refused (the message says what to do), 2 where the command was misspelt, 3
+where `assay trust` says not to trust, 130 after Ctrl-C.
+
 An audit that was interrupted goes on where it stopped when the same command is given again.
 """
 
@@ -35,22 +37,23 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         exec(compile(code, str(page), "exec"), names)
 
 
-def commands() -> dict[str, click.Command]:
+def commands() -> dict[str, Any]:
     from assay.cli import app
 
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
-    return dict(sorted(group.commands.items()))
+    return dict(sorted(vars(typer.main.get_command(app))["commands"].items()))
 
 
-def described(command: click.Command) -> str:
+def described(name: str, command: Any) -> str:
     """A command's section: usage, what it does, a table of its arguments and options."""
-    context = click.Context(command, info_name=f"assay {command.name}")
-    pieces = [" ".join(command.collect_usage_pieces(context))]
-    lines = [f"\n## `assay {command.name}`\n", f"    assay {command.name} {pieces[0]}\n", flat(command.help or ""), ""]
+    arguments = [p.name for p in command.params if p.param_type_name == "argument"]
+    lines = [
+        f"\n## `assay {name}`\n",
+        f"    assay {name} [OPTIONS] {' '.join(arguments)}\n",
+        flat(command.help or ""),
+        "",
+    ]
     lines += ["| argument or option | default | what it is |", "|---|---|---|"]
-    for parameter in command.params:
-        lines.append(f"| {names(parameter)} | {default(parameter)} | {flat(getattr(parameter, 'help', '') or '')} |")
+    lines += [f"| {names(p)} | {default(p)} | {flat(p.help or '')} |" for p in command.params]
     return "\n".join(lines) + "\n"
 
 
@@ -58,24 +61,23 @@ def flat(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def names(parameter: click.Parameter) -> str:
-    if isinstance(parameter, click.Option):
-        words = [f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts)]
-        kind = "" if parameter.is_flag else f" *{parameter.type.name}*"
-        return ", ".join(words) + kind
-    return f"`{parameter.human_readable_name}`"
+def names(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.name}`"
+    words = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    return words if parameter.is_flag else f"{words} *{parameter.type.name}*"
 
 
-def default(parameter: click.Parameter) -> str:
+def default(parameter: Any) -> str:
     if parameter.required:
         return "required"
     value = parameter.default
-    return f"`{value}`" if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    return f"`{value}`" if isinstance(value, str | int | float | Path) and not isinstance(value, bool) else ""
 
 
 def test_the_command_reference_says_what_the_commands_say():
     page = ROOT / "docs" / "command-line.md"
-    text = INTRODUCTION + "".join(described(command) for command in commands().values())
+    text = INTRODUCTION + "".join(described(name, command) for name, command in commands().items())
     if os.environ.get("ASSAY_WRITE_DOCS"):
         page.write_text(text, encoding="utf-8")
     assert page.read_text(encoding="utf-8") == text, "run ASSAY_WRITE_DOCS=1 pytest tests/test_docs.py"

@@ -37,6 +37,7 @@ SHARD_ROWS = 16_384
 
 
 @runtime_checkable
+@runtime_checkable
 class Progress(Protocol):
     """Is told how a stage goes on; always from the thread that called `run`."""
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -29,6 +29,7 @@ from torch.nn import functional
 from .errors import ShapeError
 
 
+@runtime_checkable
 class Family(Protocol):
     """What a head's loss must offer; `K` logit columns are kept, `C` are shown to people."""
 

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 INK, MUTED, LINE = "#1f2328", "#6b7280", "#d4d8de"
 BLUE, GREEN, VERMILLION, GREY = "#0072b2", "#009e73", "#d55e00", "#9aa1ab"
+Numbers = ArrayLike | Sequence[Any]  # whatever numpy makes an array of
 DECADES = 9  # scores this far below the largest are drawn at the left edge: they say nothing of how small they are
 
 
@@ -39,7 +40,7 @@ KINDS = {
 }
 
 
-def score_distribution(scores: ArrayLike, kinds: Sequence[str], *, ax: Axes | None = None) -> Axes:
+def score_distribution(scores: Numbers, kinds: Sequence[str], *, ax: Axes | None = None) -> Axes:
     """Distribution of Cook's distance, one strip a kind, on a logarithmic axis.
 
     Each strip has the height of its own fullest bin, so that a kind of few samples is seen beside one of many; its
@@ -69,11 +70,11 @@ def score_distribution(scores: ArrayLike, kinds: Sequence[str], *, ax: Axes | No
 
 
 def recall_against_effort(
-    effort: ArrayLike,
-    recall: ArrayLike,
+    effort: Numbers,
+    recall: Numbers,
     *,
     share: float | None = None,
-    spread: ArrayLike | None = None,
+    spread: Numbers | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Expected share of the label errors found (recall) against the share of all rows inspected (effort), in per cent.
@@ -141,7 +142,7 @@ def confusion_pairs(
 
 
 def refit_agreement(
-    predicted: ArrayLike, actual: ArrayLike, *, first_order: ArrayLike | None = None, ax: Axes | None = None
+    predicted: Numbers, actual: Numbers, *, first_order: Numbers | None = None, ax: Axes | None = None
 ) -> Axes:
     """Leave-one-out change of loss as predicted from the leverage block, against real refits without the sample.
 
@@ -174,7 +175,7 @@ def refit_agreement(
 
 
 def kinds_map(
-    logit_variance: ArrayLike, loo_margin: ArrayLike, kinds: Sequence[str], *, limit: int = 2000, ax: Axes | None = None
+    logit_variance: Numbers, loo_margin: Numbers, kinds: Sequence[str], *, limit: int = 2000, ax: Axes | None = None
 ) -> Axes:
     """Logit variance (thin data above) against leave-one-out margin (label disbelieved left, boundary at zero) by kind.
 
@@ -189,7 +190,7 @@ def kinds_map(
 
 
 def given_against_predicted(
-    given: ArrayLike, predicted: ArrayLike, kinds: Sequence[str], *, limit: int = 2000, ax: Axes | None = None
+    given: Numbers, predicted: Numbers, kinds: Sequence[str], *, limit: int = 2000, ax: Axes | None = None
 ) -> Axes:
     """Regression: the leave-one-out prediction against the given target, by kind; on the diagonal they agree."""
     x, y = np.asarray(given, dtype=np.float64), np.asarray(predicted, dtype=np.float64)

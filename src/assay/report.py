@@ -219,8 +219,9 @@ def _shown(source: Source, moments: Moments, row: int, pixels: int) -> dict[str,
     rendered = source.render(row)
     if rendered.png is not None:
         return {"png": thumbnail(rendered.png, pixels), "fields": {}, "more": 0}
-    fields = dict(sorted(rendered.fields.items(), key=partial(_ordinary, moments))[:FIELDS])
-    return {"png": None, "fields": fields, "more": len(rendered.fields) - len(fields)}
+    fields = {**dict(zip(source.columns, source.take([row]).x[0].tolist(), strict=True)), **rendered.fields}
+    shown = dict(sorted(fields.items(), key=partial(_ordinary, moments))[:FIELDS])
+    return {"png": None, "fields": shown, "more": len(fields) - len(shown)}
 
 
 Moments = dict[str, tuple[float, float]]

@@ -34,7 +34,7 @@ print(rows, peak() - before)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak memory from /proc")
 def test_one_huge_row_group_is_streamed(tmp_path: Path):
-    rows, columns = 800_000, 64
+    rows, columns = 600_000, 64
     x = np.random.default_rng(0).standard_normal((rows, columns), dtype=np.float32)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), columns)
     table = pa.table({"e": lists, "y": np.arange(rows) % 2})
@@ -43,7 +43,7 @@ def test_one_huge_row_group_is_streamed(tmp_path: Path):
     said = subprocess.run(command, env={**os.environ, "PYTHONPATH": SOURCE}, capture_output=True, text=True, check=True)
     seen, raised = said.stdout.split()
     assert int(seen) == rows
-    assert x.nbytes / 2**20 > 190
+    assert x.nbytes / 2**20 > 140
     assert float(raised) < 130, "MiB; about 40 to read and 40 to write, the same for any number of rows"
 
 

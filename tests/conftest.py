@@ -2,10 +2,7 @@
 
 import warnings
 
-import warnings
-
 import jaxtyping
-import pytest
 
 # Before anything imports assay: its annotations, shapes included, are checked from here on, in tests only.
 jaxtyping.install_import_hook("assay", "beartype.beartype")

@@ -29,6 +29,7 @@ def examples(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
+@pytest.mark.filterwarnings("ignore::assay.AssayWarning")  # the digits have columns that never vary
 @pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda page: page.name)
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
@@ -65,7 +66,7 @@ def names(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{parameter.name}`"
     words = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
-    return words if parameter.is_flag else f"{words} *{parameter.type.name}*"
+    return words if parameter.is_flag else f"{words} *{parameter.type_descriptor.annotation.__name__.lower()}*"
 
 
 def default(parameter: Any) -> str:

@@ -1,19 +1,19 @@
 """The pictures of an audit. Every function draws on `ax` (a new figure's if none is given) and returns it.
 
-No global state is touched: no pyplot, no rcParams. Colours are Okabe and Ito's, told apart by colour-blind readers, and
-a kind has a marker of its own beside its colour. Class names are drawn as they are: `$` does not start mathematics.
+No pyplot, no rcParams: no global state. Colours are Okabe and Ito's, which colour-blind readers tell apart, and a kind
+has a marker of its own beside its colour. Class names are drawn as they are: `$` does not start mathematics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
@@ -110,9 +110,7 @@ def recall_against_effort(
     return _calm(ax, grid="both")
 
 
-def confusion_pairs(
-    confusion: Iterable[tuple[object, object, int]], *, limit: int = 16, ax: Axes | None = None
-) -> Axes:
+def confusion_pairs(confusion: Iterable[Sequence[Any]], *, limit: int = 16, ax: Axes | None = None) -> Axes:
     """Heat map of suspects, given label (rows) → suggested label (columns), from `(given, suggested, count)` triples.
 
     At most `limit` classes, those with most suspects first, in the order of their names. Darker means more; the number
@@ -126,8 +124,8 @@ def confusion_pairs(
     for (given, suggested), count in counts.items():
         if given in at and suggested in at:
             grid[at[given], at[suggested]] = count
-    shades = np.column_stack([np.tile([0.0, 0.447, 0.698], (256, 1)), np.linspace(0.12, 0.95, 256)])
-    ax.pcolormesh(np.ma.masked_equal(grid, 0), cmap=ListedColormap(shades), vmin=0, vmax=max(grid.max(initial=1), 1))
+    shades = ListedColormap([(*to_rgb(BLUE), strength) for strength in np.linspace(0.12, 0.95, 256)])
+    ax.pcolormesh(np.ma.masked_equal(grid, 0), cmap=shades, vmin=0, vmax=grid.max(initial=1))
     for i, j in np.argwhere(grid):
         deep = grid[i, j] > 0.55 * grid.max()
         ax.text(j + 0.5, i + 0.5, f"{grid[i, j]:,.0f}", ha="center", va="center", color="white" if deep else INK)
@@ -267,7 +265,7 @@ def _plain_labels(ax: Axes) -> Axes:
     return ax
 
 
-def _calm(ax: Axes, *, keep: Sequence[str] = ("left", "bottom"), grid: str | None) -> Axes:
+def _calm(ax: Axes, *, keep: Sequence[str] = ("left", "bottom"), grid: Literal["x", "both"] | None) -> Axes:
     """Thin grey axes, a faint grid behind the data, numbers without scientific noise."""
     for side, spine in ax.spines.items():
         spine.set_visible(side in keep)
@@ -276,7 +274,7 @@ def _calm(ax: Axes, *, keep: Sequence[str] = ("left", "bottom"), grid: str | Non
     ax.xaxis.label.set_color(INK)
     ax.yaxis.label.set_color(INK)
     ax.set_axisbelow(True)
-    if grid == "both" or grid == "x":
+    if grid:
         ax.grid(True, axis=grid, color=LINE, lw=0.6, alpha=0.7)
     for axis, scale in ((ax.xaxis, ax.get_xscale()), (ax.yaxis, ax.get_yscale())):
         if scale == "log":

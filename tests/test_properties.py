@@ -1,7 +1,6 @@
 """Identities that hold for any data, and what must not matter."""
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +9,7 @@ from torch.testing import assert_close
 
 import assay.curvature.dense as dense
 import assay.leverage
+import oracles
 from assay.families import Linear, Logistic, Softmax
 from assay.head import Head
 from assay.influence.pairs import pairwise
@@ -151,7 +151,9 @@ def test_a_saturated_softmax_loses_no_digits():
 def test_shifting_all_logits_changes_nothing():
     X, y = oracles.blobs(60, 3, 4)
     head = Head.fit(X, y, l2=1e-2)
-    assert_close(head.logits(X).sum(1), torch.zeros(60, dtype=torch.float64), rtol=0, atol=1e-12)  # contrasts: none to shift
+    assert_close(
+        head.logits(X).sum(1), torch.zeros(60, dtype=torch.float64), rtol=0, atol=1e-12
+    )  # contrasts: none to shift
     W = oracles.class_weights(head)
     shifted = W + torch.tensor([1.0, -2.0, 3.0, 0.5], dtype=torch.float64)
     H = head.design.matrix(torch.tensor(X))

@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-import oracles
 import pytest
 import statsmodels.api as sm
 import torch
@@ -12,6 +11,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch.testing import assert_close
 
 import assay
+import oracles
 from assay.head import Head
 
 HEADS = [("softmax", 2), ("softmax", 3), ("softmax", 10), ("logistic", 2), ("linear", 1), ("linear", 3)]

@@ -132,10 +132,12 @@ def _executor(workers: int | Executor | None) -> Generator[Executor]:
         yield workers
         return
     if workers is None:
-        executor: Executor = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+        executor: Executor = ThreadPoolExecutor(os.cpu_count())
     elif workers >= 1:
         context = multiprocessing.get_context("spawn")
         executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+        with _deaf():
+            [executor.submit(os.getpid) for _ in range(workers)]  # each starts a process
     else:
         raise ValueError(f"workers={workers}; give at least 1, an executor, or None for threads")
     try:
@@ -144,10 +146,22 @@ def _executor(workers: int | Executor | None) -> Generator[Executor]:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker() -> None:
-    """One torch thread, Ctrl-C left to the parent, and no life after it."""
-    torch.set_num_threads(1)
+@contextmanager
+def _deaf() -> Generator[None]:
+    """Ctrl-C is ignored inside, and for good by the processes that start here: it is the parent's to answer."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _start_worker() -> None:
+    """In each process: no life after the parent's, which may have been killed."""
     parent = multiprocessing.parent_process()
 
     def outlive() -> None:
@@ -159,7 +173,7 @@ def _start_worker() -> None:
 
 
 def _perform(task: Task) -> None:
-    """In the worker. Threads are set here too: an executor of the user's knows nothing of it."""
+    """In the worker, which may be a thread or a process of an executor that knows nothing of torch's threads."""
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     with atomic(task.output) as temporary:
@@ -267,8 +281,7 @@ def rich_progress() -> Progress:
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bars = Bars(*columns, TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True))
-    return _Rich(bars)
+    return _Rich(Bars(*columns, TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True)))
 
 
 class _Rich:

@@ -106,7 +106,7 @@ def recall_against_effort(
     )
     ax.xaxis.set_major_formatter(FuncFormatter(_per_cent))
     ax.yaxis.set_major_formatter(FuncFormatter(_per_cent))
-    ax.legend(frameon=False, loc="lower right", labelcolor=INK)
+    ax.legend(frameon=False, loc="best", labelcolor=INK)
     return _calm(ax, grid="both")
 
 
@@ -291,7 +291,7 @@ def _between(axis: Axis, value: float, position: int) -> str:
 
 
 def _per_cent(share: float, position: int = 0) -> str:
-    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+    return f"{100 * share:.3g} %"
 
 
 def _power(value: float, position: int) -> str:

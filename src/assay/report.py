@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -98,6 +99,7 @@ def _content(audit: Audit, per_kind: int) -> dict[str, Any]:
         "effort": effort,
         "promise": next((point for point in effort if point["recall"] >= PROMISED), effort[-1] if effort else None),
         "figures": _figures(audit),
+        "suspects": _suspects(audit),
         "samples": _samples(audit, per_kind),
         "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
@@ -178,17 +180,25 @@ def _output(column: pa.ChunkedArray, j: int) -> pa.ChunkedArray:
 
 
 def _class_figures(audit: Audit) -> Iterator[Drawing]:
-    classes, info = audit.source.vocabulary, audit.info
-    if classes is None or not info["confusion"]:
+    info, suspects = audit.info, _suspects(audit)
+    if not info["confusion"]:
         return
-    suspects = dict.fromkeys(map(str, classes), 0)
-    for given, _, count in info["confusion"]:
-        suspects[str(given)] += count
-    rows = dict(zip(map(str, classes), info["class_rows"], strict=True))
-    height = 1.0 + 0.3 * min(len(classes), 16)
-    yield "classes", "Suspects of every class", partial(plots.class_bars, suspects, rows), height
+    rows = {name: of for name, (_, of) in suspects.items()}
+    height = 1.0 + 0.3 * min(len(suspects), 16)
+    counts = {name: count for name, (count, _) in suspects.items()}
+    yield "classes", "Suspects of every class", partial(plots.class_bars, counts, rows), height
     label = "Suspects by given and suggested label"
     yield "confusion", label, partial(plots.confusion_pairs, info["confusion"]), height
+
+
+def _suspects(audit: Audit) -> dict[str, tuple[int, int]]:
+    """Class → its suspects and its rows, most suspects first; nothing for a regression."""
+    counts: Counter[str] = Counter()
+    for given, _, count in audit.info["confusion"]:
+        counts[str(given)] += count
+    rows = zip(map(str, audit.source.vocabulary or ()), audit.info["class_rows"], strict=True)
+    found = {name: (counts[name], of) for name, of in rows}
+    return dict(sorted(found.items(), key=lambda item: -item[1][0]))
 
 
 def _thinned(audit: Audit, columns: list[str]) -> pa.Table:
@@ -268,7 +278,9 @@ def _signed(value: float) -> str:
 
 
 def _percent(share: float) -> str:
-    """95 %, 7.3 %, 0.04 %: two digits that say something."""
+    """95 %, 7.3 %, < 0.1 %: two digits that say something."""
+    if 0 < share < 0.001:
+        return "< 0.1 %"
     return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 

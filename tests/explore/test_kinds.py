@@ -125,6 +125,8 @@ def test_a_sample_that_alone_determines_a_parameter_is_under_represented():
     loo = leverage.leave_one_out()
     assert loo.sole.nonzero().tolist() == [[7]]
     assert float(leverage.leverage()[7]) == pytest.approx(1)
-    kinds = tell_kinds(leverage.family, leverage.scores, leverage.y, mean_logit_variance=1.0, noise=torch.ones(1).double())
+    kinds = tell_kinds(
+        leverage.family, leverage.scores, leverage.y, mean_logit_variance=1.0, noise=torch.ones(1).double()
+    )
     assert KINDS[int(kinds.kind[7])] == "under-represented"
     assert float(kinds.under_represented_score[7]) == 1

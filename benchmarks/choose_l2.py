@@ -90,7 +90,8 @@ def measure(name: str) -> list[object]:
 if __name__ == "__main__":
     record(
         "λ2 by leave-one-out and by 5-fold cross-validation",
-        "5 % of the training labels flipped, 30 % of the rows held out (clean), three seeds; the same path of λ2 for both.",
+        "5 % of the training labels flipped, 30 % of the rows held out (clean), three seeds; the same "
+        "path of λ2 for both.",
         ["data", "λ2 LOO", "λ2 CV", "test loss LOO", "test loss CV", "s LOO", "s CV", "CV / LOO time"],
         [measure(name) for name in SETS],
         ["Losses are in nats on clean held-out labels, of the head refitted to all training rows at the λ2 chosen."],

@@ -79,11 +79,13 @@ if __name__ == "__main__":
     runs = parser.parse_args().runs
     record(
         "The exact path against its floor",
-        f"n = {N:,}, C = {CLASSES}, float32 features. Wanted: at most 3 × (d = 64) and 2.5 × (d = 512) the float32 floor.",
+        f"n = {N:,}, C = {CLASSES}, float32 features. Wanted: at most 3 × (d = 64) and 2.5 × (d = 512) "
+        f"the float32 floor.",
         ["d", "P", "seconds", "float32 GF/s", "× float32 floor", "× float64 floor"],
         [measure(64, 2 * runs), measure(512, max(2, runs // 2))],
         [
-            "All products are float64, on packed second moments: half the multiply-adds of the floor's dense blocks, which "
+            "All products are float64, on packed second moments: half the multiply-adds of the floor's "
+            "dense blocks, which "
             "is how float64 comes near a floor stated for float32.",
             "Median (least–most) of alternating runs in one process; factorisation included.",
         ],

@@ -1,6 +1,7 @@
 """Is memory bounded, and time linear, as the rows grow?
 
-`assay.audit` of a Parquet file with d = 64, C = 10 at several n, each in its own process: peak resident memory, seconds.
+`assay.audit` of a Parquet file with d = 64, C = 10 at several n, each in its own process: peak resident
+memory, seconds.
 
     python benchmarks/memory.py [--rows 100000 1000000]
 """
@@ -74,7 +75,8 @@ if __name__ == "__main__":
         slope = (rows[-1][1] - rows[0][1]) / (options.rows[-1] - options.rows[0])
         record(
             "Memory and time as the rows grow",
-            f"`assay.audit` of a Parquet file of one row group, d = {D}, C = {CLASSES}, float32. Wanted: peak ≤ 1.5 GiB "
+            f"`assay.audit` of a Parquet file of one row group, d = {D}, C = {CLASSES}, float32. Wanted: "
+            f"peak ≤ 1.5 GiB "
             "(1,536 MiB) and within 15 % of that at 100,000 rows; time linear in n.",
             ["rows", "seconds", "µs a row", "peak MiB", "λ2", "trust"],
             rows,

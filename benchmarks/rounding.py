@@ -1,7 +1,8 @@
 """What do float32 features cost in exactness?
 
 Cook's distance from float32 features against the same head fitted and read in all-float64 from the unrounded ones, and
-against the dense float64 oracle (autograd Hessian, pseudo-inverse) on the rounded ones: largest error over largest score.
+against the dense float64 oracle (autograd Hessian, pseudo-inverse) on the rounded ones: largest error
+over largest score.
 
     python benchmarks/rounding.py
 """

@@ -25,7 +25,8 @@ class Planted:
 
 def planted(seed: int) -> Planted:
     """Four Gaussian classes: 0 and 1 overlap densely (four standard deviations apart along axis 0), 2 and 3 stand
-    apart; one sample in a hundred lies in an isolated cluster beyond class 3, rightly labelled 3 and confidently fitted.
+    apart; one sample in a hundred lies in an isolated cluster beyond class 3, rightly labelled 3 and
+    confidently fitted.
     Then 5 % of the labels are flipped, none in the cluster."""
     rng = np.random.default_rng(seed)
     means = np.zeros((4, D))

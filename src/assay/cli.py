@@ -49,7 +49,7 @@ def audit(
     standardize: Annotated[bool, typer.Option(help="Centre and scale the columns first.")] = True,
     image_shape: Annotated[str | None, typer.Option(help="Rows are images: h,w or h,w,channels.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; else the threads of one.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the sample and of the planted flips.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample and of the planted flips.")] = 0,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,
     as_json: Json = False,
@@ -96,9 +96,10 @@ def trust(path: AuditPath, as_json: Json = False) -> None:
     with _refusals():
         from .auditing.result import load
 
-        found = load(path).trust
+        opened = load(path)
+        found = opened.trust
         if as_json:
-            print(json.dumps(found.to_json(), indent=2))
+            print(json.dumps(opened.info["trust"], indent=2))
         else:
             _print_trust(found.verdict, found.reason, [(c.verdict, c.name, c.sentence) for c in found.checks])
         if found.verdict == "do not trust":
@@ -123,7 +124,7 @@ def demo(
     name: Annotated[str, typer.Argument(help="digits")] = "digits",
     out: Annotated[Path | None, typer.Option(help="Folder to write; else audit-NAME.")] = None,
     flips: Annotated[float, typer.Option(help="Share of the labels to flip.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="Of the flips.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the flips.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Audit embedded data with planted label errors, and say how many were found."""
@@ -159,7 +160,7 @@ def _refusals() -> Generator[None]:
     warnings.showwarning = _show_warning
     try:
         yield
-    except AssayError as error:
+    except (AssayError, OSError) as error:
         print(f"assay: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as stopped:

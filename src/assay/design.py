@@ -46,7 +46,8 @@ class Design:
         kept = ~constant if bias else torch.ones_like(constant)
         zero = torch.zeros(int(kept.sum()), dtype=torch.float64)
         centre = mean[kept].double() if standardize and bias else zero
-        spread = torch.where(constant, torch.ones_like(scale), scale)[kept].double()
+        flat = constant | (scale == 0)  # a spread too small to be squared counts as none
+        spread = torch.where(flat, torch.ones_like(scale), scale)[kept].double()
         return cls(kept, centre, spread if standardize else zero + 1, bias)
 
     @property

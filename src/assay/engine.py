@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import (
     BrokenExecutor,
     Executor,
     Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
     as_completed,
     wait,
 )
@@ -31,6 +27,7 @@ import torch
 from safetensors import SafetensorError
 
 from .errors import AssayError, EngineError, OutputError
+from .pool import executor
 from .threads import one_blas_thread
 
 SHARD_ROWS = 16_384
@@ -100,10 +97,10 @@ def run(
 
 def _round(tasks: Sequence[Task], workers: int | Executor | None, progress: Progress | None) -> bool:
     """One executor's work on the tasks; False where its workers died."""
-    with _executor(workers) as executor:
+    with executor(workers) as pool:
         futures: list[Future[None]] = []
         try:
-            futures += [executor.submit(_perform, task) for task in tasks]
+            futures += [pool.submit(_perform, task) for task in tasks]
             return _collect(futures, progress)
         except BrokenExecutor:
             return False
@@ -124,52 +121,6 @@ def _collect(futures: Sequence[Future[None]], progress: Progress | None) -> bool
             if progress:
                 progress.advance()
     return whole
-
-
-@contextmanager
-def _executor(workers: int | Executor | None) -> Generator[Executor]:
-    if isinstance(workers, Executor):
-        yield workers
-        return
-    if workers is None:
-        executor: Executor = ThreadPoolExecutor(os.cpu_count())
-    elif workers >= 1:
-        context = multiprocessing.get_context("spawn")
-        executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-        with _deaf():
-            [executor.submit(os.getpid) for _ in range(workers)]  # each starts a process
-    else:
-        raise ValueError(f"workers={workers}; give at least 1, an executor, or None for threads")
-    try:
-        yield executor
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _deaf() -> Generator[None]:
-    """Ctrl-C is ignored inside, and for good by the processes that start here: it is the parent's to answer."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _start_worker() -> None:
-    """In each process: no life after the parent's, which may have been killed."""
-    parent = multiprocessing.parent_process()
-
-    def outlive() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=outlive, daemon=True).start()
 
 
 def _perform(task: Task) -> None:

@@ -198,17 +198,22 @@ class Linear:
         return torch.ones_like(z[..., :1])
 
 
+def check_name(name: str) -> None:
+    """Raises `ShapeError` where no family has this name."""
+    if name not in ("softmax", "logistic", "linear"):
+        raise ShapeError(f"family={name!r} is not one of 'softmax', 'logistic', 'linear'")
+
+
 def make_family(name: str, size: int) -> Family:
     """The family called `name` for `size` classes (softmax, logistic) or outputs (linear)."""
+    check_name(name)
     if name == "softmax":
         return Softmax(size)
     if name == "logistic" and size == 2:
         return Logistic()
     if name == "linear":
         return Linear(size)
-    if name == "logistic":
-        raise ShapeError(f'family="logistic" takes two classes, but there are {size}; use family="softmax"')
-    raise ShapeError(f"family={name!r} is not one of 'softmax', 'logistic', 'linear'")
+    raise ShapeError(f'family="logistic" takes two classes, but there are {size}; use family="softmax"')
 
 
 def _wrong(z: Float[Tensor, "*n 1"], y: Tensor) -> Float[Tensor, "*n"]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from torch import Tensor
 
 from .curvature.dense import Curvature
 from .design import Design
+from .engine import atomic
 from .errors import OutputError, ShapeError
-from .families import Family, make_family
+from .families import Family, check_name, make_family
 from .l2 import L2Path, LeaveOneOutPath, Rows
 from .leverage import Leverage
 from .newton import Fit, Newton, Objective
+from .sources.identity import hashed, refuse_twins
 from .sources.open import open_source
+from .sources.scan import check, merge, scan_shard
 from .sources.source import Batch, Source
 
 
@@ -71,10 +75,11 @@ class Head:
         columns that never vary are left out. Raises `SourceError`, `ShapeError`, `SeparableError` (l2 = 0 and
         separable classes), `SingularCurvatureError` (l2 = 0 and dependent columns) and `ConvergenceError`.
         """
+        check_name(family)
         source = open_source((features, labels), weight=weights, regression=family == "linear")
+        scan = merge([scan_shard(source, 0, len(source))], source)
+        design = Design.from_moments(scan.mean, scan.scale, scan.constant, standardize=standardize, bias=bias)
         batch = whole(source)
-        statistics = _moments(batch)
-        design = Design.from_moments(*statistics, standardize=standardize, bias=bias)
         return cls.fit_rows(
             Rows(design.matrix(batch.x), batch.y, batch.w),
             family_of(source, family),
@@ -171,6 +176,9 @@ class Head:
         data = (features, labels) if ids is None else (features, labels, ids)
         source = open_source(data, weight=weights, regression=not self.family.classifies, vocabulary=self.vocabulary)
         batch = whole(source)
+        check(batch, source, 0)
+        if ids is not None:
+            refuse_twins(hashed(batch.ids), source)
         rows = Rows(self.design.matrix(batch.x), batch.y, batch.w)
         self.family.check(rows.y)
         curvature = self.curvature_from(rows.sums(self.family)(self.V).curvature)
@@ -188,7 +196,8 @@ class Head:
             **{name: getattr(self, name) for name in _SCALARS},
         }
         tensors = {"V": self.V, "kept": self.design.kept, "mean": self.design.mean, "scale": self.design.scale}
-        save_file({name: t.contiguous() for name, t in tensors.items()}, path, {"head": json.dumps(header)})
+        with atomic(path) as temporary:
+            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, {"head": json.dumps(header)})
 
     @classmethod
     def load(cls, path: str | Path) -> Head:
@@ -197,8 +206,12 @@ class Head:
             with safe_open(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {})["head"])
                 tensors = {name: file.get_tensor(name) for name in ("V", "kept", "mean", "scale")}
-        except (OSError, SafetensorError, KeyError) as cause:
+            return cls._made_of(header, tensors)
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as cause:
             raise OutputError(f"{path} is not a head that assay saved ({cause}); audit again to make it") from cause
+
+    @classmethod
+    def _made_of(cls, header: dict[str, Any], tensors: dict[str, Tensor]) -> Head:
         vocabulary, path_ = header["vocabulary"], header["l2_path"]
         return cls(
             V=tensors["V"],
@@ -232,15 +245,7 @@ def family_of(source: Source, name: str | None) -> Family:
 
 def checked_l2(l2: float | str) -> float:
     """λ2 as a number ≥ 0, or `ShapeError`."""
-    if isinstance(l2, str) or not 0 <= l2 < float("inf"):
+    value = float(l2) if isinstance(l2, Real) else -1.0
+    if not 0 <= value < float("inf"):
         raise ShapeError(f'l2={l2!r} is neither "auto" nor a finite number ≥ 0')
-    return float(l2)
-
-
-def _moments(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted mean, population standard deviation, and which columns never vary."""
-    x, w = batch.x.double(), batch.w / batch.w.sum()
-    mean = w @ x
-    scale = (w @ (x - mean).square()).sqrt()
-    seen = x[batch.w > 0]
-    return mean, scale, seen.amin(0) == seen.amax(0)
+    return value

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import shutil
+import tempfile
+import weakref
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..engine import atomic, write_json
-from ..errors import OutputError
+from ..errors import AssayError, OutputError
 
-OURS = {
-    "audit.json", "scores", "work", "source", "head.safetensors", "curvature.safetensors", "report.html",
-    "decisions.sqlite",
-}  # fmt: skip
+OURS = (
+    "scores", "work", "source", "head.safetensors", "curvature.safetensors", "report.html", "decisions.sqlite",
+    "audit.json",
+)  # fmt: skip
+HERE = "{audit}"  # stands for the folder where `audit.json` names files in it
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,11 @@ class Folder:
     @property
     def run(self) -> Path:
         return self.work / "run.json"
+
+    @property
+    def previous(self) -> Path:
+        """A finished audit that is being overwritten, until the new one is finished too."""
+        return self.path / "previous"
 
     @property
     def scores(self) -> Path:
@@ -61,32 +73,43 @@ class Folder:
         folder = cls(Path(path))
         if folder.path.exists() and not folder.path.is_dir():
             raise OutputError(f"{path} is a file; name a folder for the audit")
-        if folder.info.exists():
-            folder._make_room(overwrite=overwrite)
-        foreign = sorted(p.name for p in folder.path.iterdir() if p.name not in OURS) if folder.path.exists() else []
-        if foreign:
+        folder._refuse_foreign()
+        if folder.info.exists() and not folder.run.exists() and not overwrite:
             raise OutputError(
-                f"{path} holds files that are not an audit's ({', '.join(foreign[:3])}{', …' * (len(foreign) > 3)}); "
-                "name a new or empty folder"
+                f"{path} holds a finished audit; name another folder, or pass overwrite=True (--overwrite)"
             )
+        if (folder.path / "decisions.sqlite").exists():
+            raise OutputError(f"{path} holds decisions of an expert, which are not overwritten; name another folder")
+        if folder.info.exists() and overwrite:
+            folder._set_aside()
         folder._check_writable()
         return folder
 
-    def _make_room(self, *, overwrite: bool) -> None:
-        if not overwrite:
+    def _refuse_foreign(self) -> None:
+        """What a killed run left half written (`.head.123.tmp.safetensors`) is ours, and goes."""
+        names = sorted(p.name for p in self.path.iterdir()) if self.path.exists() else []
+        torn = [name for name in names if name[0] == "." and ".tmp" in name and _named(name) in OURS]
+        foreign = [name for name in names if name not in (*OURS, "previous", *torn)]
+        if foreign:
             raise OutputError(
-                f"{self.path} holds a finished audit; name another folder, or pass overwrite=True (--overwrite)"
+                f"{self.path} holds files that are not an audit's ({', '.join(foreign[:3])}"
+                f"{', …' * (len(foreign) > 3)}); name a new or empty folder"
             )
-        if (self.path / "decisions.sqlite").exists():
-            raise OutputError(
-                f"{self.path} holds decisions of an expert, which are not overwritten; name another folder"
-            )
+        for name in torn:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _set_aside(self) -> None:
+        if self.run.exists():  # finished but for tidying up: what it had overwritten is not needed any more
+            _remove(self.previous)
+        self._move(self.path, self.previous)
+
+    def _move(self, start: Path, end: Path) -> None:
+        """`audit.json` goes last: as long as it stands, the audit is where it was."""
+        end.mkdir(exist_ok=True)
         for name in OURS:
-            target = self.path / name
-            if target.is_dir():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
+            if (start / name).exists():
+                _remove(end / name)
+                (start / name).rename(end / name)
 
     def _check_writable(self) -> None:
         try:
@@ -97,34 +120,111 @@ class Folder:
         except OSError as cause:
             raise OutputError(f"{self.path} cannot be written ({cause}); name another folder") from cause
 
-    def begin(self, identity: dict[str, Any]) -> None:
+    def begin(self, identity: dict[str, Any], *, overwrite: bool = False) -> None:
         """Notes what is run, or checks that what was interrupted here was the same."""
         identity = json.loads(json.dumps(identity))
-        if not self.run.exists():
-            write_json(self.run, identity)
-            return
-        before = json.loads(self.run.read_text(encoding="utf-8"))
+        before = json.loads(self.run.read_text(encoding="utf-8")) if self.run.exists() else {}
         differs = sorted(name for name in identity | before if identity.get(name) != before.get(name))
-        if differs:
+        if before and differs and not overwrite:
+            state = "a finished" if self.info.exists() else "an unfinished"
             raise OutputError(
-                f"{self.path} holds an unfinished audit of something else ({', '.join(differs)} differ); run the same "
-                "call to finish it, or delete the folder"
+                f"{self.path} holds {state} audit of something else ({', '.join(differs)} differ); run the same call "
+                "to finish it, name another folder, or pass overwrite=True (--overwrite)"
             )
+        if differs:
+            for name in OURS:
+                if name != "source":
+                    _remove(self.path / name)
+            _remove(self.source / "source.parquet")
+            self._check_writable()
+            write_json(self.run, identity)
 
-    def abandon(self) -> None:
-        """Removes what a run that found unusable data left, so that the mended data can be audited here."""
-        for name in ("work", "source", "scores"):
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        if not any(self.path.iterdir()):
+    @contextmanager
+    def cleared_by(self, *refusals: type[AssayError], keep: bool = False) -> Generator[None]:
+        """After one of these errors nothing of the run is left (unless `keep`), so that a mended one can begin here.
+
+        A finished audit that was to be overwritten is put back.
+        """
+        try:
+            yield
+        except refusals:
+            if not keep:
+                self._clear()
+            raise
+
+    def _clear(self) -> None:
+        for name in OURS:
+            _remove(self.path / name)
+        if self.previous.exists():
+            self._move(self.previous, self.path)
+            _remove(self.previous)
+        elif not any(self.path.iterdir()):
             self.path.rmdir()
 
     def finish(self, info: dict[str, Any]) -> None:
-        """Writes `audit.json`; then the audit is finished and `work/` is not needed any more."""
-        write_json(self.info, info)
+        """Writes `audit.json`; then the audit is finished and what was only needed on the way goes."""
+        write_json(self.info, _finite(info))
+        self.tidy(info["source"])
+
+    def tidy(self, spec: dict[str, Any]) -> None:
+        """Removes all but the audit; `spec` tells which files of `source/` belong to it."""
+        used = {Path(file).name for file in spec["store"].get("files", []) if str(file).startswith(HERE)}
+        for path in self.source.iterdir() if self.source.exists() else ():
+            if path.name not in used:
+                _remove(path)
+        if not used:
+            _remove(self.source)
+        _remove(self.previous)
         shutil.rmtree(self.work)
+
+    def packed(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """A source's spec with the files that lie in this folder named from here, so that the folder can move."""
+        return _with_files(spec, os.path.abspath(self.path) + os.sep, HERE + "/")
+
+    def unpacked(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """The reverse of `packed`, wherever the folder lies now."""
+        return _with_files(spec, HERE + "/", os.path.abspath(self.path) + os.sep)
 
     def shard(self, k: int) -> Path:
         return self.scores / f"part-{k:05d}.parquet"
 
     def shards(self) -> list[Path]:
         return sorted(self.scores.glob("part-*.parquet"))
+
+
+class Temporary:
+    """A folder that goes when this object does, without a word."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="assay-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has neither NaN nor infinity: null stands for them."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_files(spec: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    store = spec["store"]
+    if store["kind"] != "parquet":
+        return spec
+    files = [new + file.removeprefix(old) if file.startswith(old) else file for file in store["files"]]
+    return {**spec, "store": {**store, "files": files}}
+
+
+def _named(torn: str) -> str:
+    """The file that `atomic` would have made of a temporary one."""
+    stem, _, suffix = torn[1:].rpartition(".tmp")
+    return stem.rpartition(".")[0] + suffix
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

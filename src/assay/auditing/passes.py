@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
@@ -66,15 +67,13 @@ class Passes:
         if not total.exists():
             parts.mkdir(parents=True, exist_ok=True)
             state = parts / "head.safetensors"
-            _save_head(head, state)
+            head.save(state)
             outputs = [parts / f"part-{k:05d}.safetensors" for k in range(len(self.ranges))]
             pairs = zip(self.ranges, outputs, strict=True)
             self._run([Task(_moments_task, (self.source, *span, state), output) for span, output in pairs], "fit")
             with atomic(total) as temporary:
                 save_file(_tensors(reduce(add, (Moments(**load_file(output)) for output in outputs))), temporary)
-            for output in (*outputs, state):
-                output.unlink()
-            parts.rmdir()
+            shutil.rmtree(parts)
         return Moments(**load_file(total))
 
     def score(self, mean_logit_variance: float, noise: Tensor | None) -> list[Path]:
@@ -87,11 +86,6 @@ class Passes:
 
 def _tensors(sums: Moments) -> dict[str, Tensor]:
     return {field.name: getattr(sums, field.name).contiguous() for field in fields(sums)}
-
-
-def _save_head(head: Head, path: Path) -> None:
-    with atomic(path) as temporary:
-        head.save(temporary)
 
 
 def _scan_task(source: Source, start: int, stop: int, temporary: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,18 +18,19 @@ import torch
 
 from ..curvature.dense import Curvature
 from ..engine import check_manifest
-from ..errors import OutputError, ShapeError, UnknownIdError
+from ..errors import OutputError, ShapeError, SourceError, UnknownIdError
 from ..explore.kinds import KINDS, tell_kinds
 from ..explore.trust import TrustReport
 from ..head import Head
 from ..leverage import read_scores
-from ..sources.open import open_source, reopen
+from ..sources.open import reopen
 from ..sources.scan import check
 from ..sources.source import Source
 from .columns import score_table
 from .explain import Explanation, explain_rows
-from .export import export
-from .folder import Folder
+from .export import check_target, export
+from .folder import Folder, Temporary
+from .match import open_matching
 from .passes import load_state
 
 SCORES = {kind: f"{kind.replace('-', '_')}_score" for kind in KINDS[1:]}
@@ -46,10 +46,10 @@ class Audit:
 
     path: Path
     info: dict[str, Any]
-    _temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+    _temporary: Temporary | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def open(cls, folder: Folder, temporary: tempfile.TemporaryDirectory[str] | None = None) -> Audit:
+    def open(cls, folder: Folder, temporary: Temporary | None = None) -> Audit:
         """The audit in a folder; raises `OutputError` where there is none, or a shard is missing or damaged."""
         if not folder.info.is_file():
             unfinished = "; it is unfinished: run the same audit again to finish it" if folder.run.exists() else ""
@@ -74,7 +74,18 @@ class Audit:
     @cached_property
     def source(self) -> Source:
         """The audited samples, read where they were; raises `SourceError` where they are gone."""
-        return reopen(json.loads(json.dumps(self.info["source"]).replace("{audit}", json.dumps(str(self.path))[1:-1])))
+        return reopen(self.folder.unpacked(self.info["source"]))
+
+    def check_source(self) -> None:
+        """Raises `SourceError` where the samples are no longer those that were audited; reads them once."""
+        if not self._unchanged:
+            raise SourceError(
+                f"{self.source.where(0)}: the data are no longer those that were audited; audit them again"
+            )
+
+    @cached_property
+    def _unchanged(self) -> bool:
+        return self.source.fingerprint() == self.info["fingerprint"]
 
     @property
     def _state(self) -> tuple[Head, Curvature]:
@@ -121,7 +132,7 @@ class Audit:
         kind = self.dataset.schema.field("id").type
         try:
             wanted = pa.array(list(ids), kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as cause:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as cause:
             raise UnknownIdError(f"ids of this audit are {kind}; {list(ids)[:3]!r} are not") from cause
         found = self.dataset.to_table(filter=pc.field("id").isin(wanted))
         where = pc.index_in(wanted, found["id"].combine_chunks())
@@ -136,21 +147,23 @@ class Audit:
 
     def explain_many(self, ids: Sequence[Any], *, top_k: int = 5) -> list[Explanation]:
         """The same for several samples in one pass over the source."""
+        self.check_source()
         return explain_rows(self.source, *self._state, self.rows_of(ids), top_k=top_k)
 
     def score(self, new: Any, **columns: Any) -> pa.Table:
         """A new batch against the saved head: the same columns, nothing refitted, nothing left out.
 
         The samples were never trained on, so their leave-one-out values are the plain ones, and leverage and Cook's
-        distance say what adding them would do. `columns` are those of `assay.audit` (label, features, id, …).
+        distance say what adding them would do. `columns` are those of `assay.audit` (label, features, id, …); label and
+        features of a table are found by the names they had. Raises `SourceError`, `ShapeError`.
         """
         head, curvature = self._state
-        source = open_source(new, regression=not self.head.family.classifies, vocabulary=head.vocabulary, **columns)
+        source, order = open_matching(new, self.info["source"]["choice"], head, columns)
         parts: list[pa.Table] = []
         first = 0
         for batch in source.batches(65_536):
             check(batch, source, first)
-            H = head.design.matrix(batch.x)
+            H = head.design.matrix(batch.x[:, order])
             scores = read_scores(head.family, curvature, head.V, H, batch.y, batch.w, in_training=False)
             kinds = tell_kinds(
                 head.family, scores, batch.y, mean_logit_variance=self.info["mean_logit_variance"], noise=self._noise
@@ -177,6 +190,8 @@ class Audit:
     def save(self, path: str | Path) -> Audit:
         """Copies the audit to a new folder, complete or not at all, and returns the one there."""
         target = Folder.claim(path)
+        if target.run.exists():
+            raise OutputError(f"{path} holds an unfinished audit; name another folder")
         shutil.rmtree(target.path)
         staging = target.path.with_name(f".{target.path.name}.tmp")
         try:
@@ -190,7 +205,9 @@ class Audit:
 
     def export(self, to: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the source's rows with the suggestions as extra columns (Parquet or CSV); the source is untouched."""
-        return export(self.source, self.folder.shards(), self.info, to, overwrite=overwrite)
+        check_target(to, self.source, overwrite=overwrite)
+        self.check_source()
+        return export(self.source, self.folder.shards(), to)
 
 
 def load(path: str | Path) -> Audit:

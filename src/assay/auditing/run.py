@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,21 +16,29 @@ import torch
 from torch import Tensor
 
 from ..design import Design
-from ..engine import SHARD_ROWS, Progress, atomic, manifest, stage, write_json
-from ..errors import AssayWarning, ShapeError, SourceError
+from ..engine import SHARD_ROWS, Progress, manifest, stage, write_json
+from ..errors import (
+    AssayWarning,
+    ConvergenceError,
+    SeparableError,
+    ShapeError,
+    SingularCurvatureError,
+    SourceError,
+)
 from ..explore.kinds import robust_noise
 from ..explore.trust import Trust, TrustReport
-from ..families import Family
+from ..families import Family, check_name
 from ..head import Head, checked_l2, family_of
 from ..l2 import L2Path, LeaveOneOutPath, Rows
 from ..leverage import read_scores
 from ..newton import Fit, Newton, Objective
+from ..pool import executor
 from ..sources.open import open_source
 from ..sources.scan import Scan
 from ..sources.source import Source
-from ..sources.spill import spill
 from .columns import SIGN, UNITS
-from .folder import Folder
+from .folder import Folder, Temporary
+from .keep import kept
 from .passes import Passes, at_weights, save_curvature, second_moment
 from .result import Audit
 from .sample import sample_rows
@@ -82,9 +90,13 @@ def audit(
     """
     if l2 != "auto":
         l2 = checked_l2(l2)
-    temporary = tempfile.TemporaryDirectory(prefix="assay-") if out is None else None
-    folder = Folder.claim(temporary.name if temporary else out or "", overwrite=overwrite)
-    try:
+    if family is not None:
+        check_name(family)
+    if shard_rows < 1 or seed < 0:
+        raise ShapeError(f"shard_rows={shard_rows}, seed={seed}; a shard has at least one row, a seed is not negative")
+    temporary = Temporary() if out is None else None
+    folder = Folder.claim(temporary.path if temporary else Path(out or "."), overwrite=overwrite)
+    with folder.cleared_by(SourceError, ShapeError, keep=folder.run.exists()):
         source = open_source(
             data, label=label, features=features, embedding=embedding, id=id, weight=weight,
             regression=None if family is None else family == "linear",
@@ -98,27 +110,18 @@ def audit(
             "seed": seed,
             "shard_rows": shard_rows,
         }
-        folder.begin({"fingerprint": source.fingerprint(), "arguments": arguments})
-        source = _kept(source, folder)
-        passes = Passes(source, folder, workers, progress, shard_rows)
-        scan = passes.scan()
-    except (SourceError, ShapeError):
-        folder.abandon()
-        raise
-    job = _Job(passes, scan, chosen, l2, standardize, seed)
-    job.run({"arguments": arguments, "fingerprint": json.loads(folder.run.read_text())["fingerprint"]})
+        identity = {"fingerprint": source.fingerprint(), "arguments": arguments}
+        folder.begin(identity, overwrite=overwrite)
+    if folder.info.exists():  # finished before, but interrupted while it tidied up
+        folder.tidy(json.loads(folder.info.read_text(encoding="utf-8"))["source"])
+        return Audit.open(folder, temporary)
+    with executor(workers) if isinstance(workers, int) else nullcontext(workers) as pool:  # one for all passes
+        with folder.cleared_by(SourceError, ShapeError):
+            passes = Passes(kept(source, folder.source / "source.parquet"), folder, pool, progress, shard_rows)
+            scan = passes.scan()
+        with folder.cleared_by(SeparableError, SingularCurvatureError, ConvergenceError):
+            _Job(passes, scan, chosen, l2, standardize, seed).run(identity)
     return Audit.open(folder, temporary)
-
-
-def _kept(source: Source, folder: Folder) -> Source:
-    """The source as files: what lives in memory is written to the audit's folder once."""
-    if source.spec() is not None:
-        return source
-    path = folder.source / "source.parquet"
-    if path.exists():
-        return open_source(path)
-    folder.source.mkdir(exist_ok=True)
-    return spill(source, path)
 
 
 @dataclass(frozen=True)
@@ -149,19 +152,18 @@ class _Job:
         head, fit = self._fit(sample)
         noise = self._noise(head, fit, sample)
         mean_logit_variance = fit.curvature.mean_logit_variance(second_moment(head, self.scan))
-        with atomic(folder.head) as temporary:
-            head.save(temporary)
+        head.save(folder.head)
         save_curvature(fit.curvature, folder.curvature)
         shards = self.passes.score(mean_logit_variance, noise)
         trust = self._trust(head, sample)
-        source = json.dumps(self.passes.source.spec()).replace(json.dumps(str(folder.path))[1:-1], "{audit}")
+        spec = self.passes.source.spec()
+        assert spec is not None
         folder.finish(
             {
                 **identity,
                 "assay": version("assay"),
                 "versions": {name: version(name) for name in PACKAGES},
-                "source": json.loads(source),
-                "source_fingerprint": self.passes.source.fingerprint(),
+                "source": folder.packed(spec),
                 "rows": self.scan.rows,
                 "total_weight": self.scan.total_weight,
                 "columns": list(head.columns),
@@ -258,13 +260,13 @@ def _say_once(scan: Scan, source: Source) -> None:
     if constant:
         shown = ", ".join(constant[:5]) + (", …" if len(constant) > 5 else "")
         warnings.warn(
-            f"{len(constant)} of {len(source.columns)} columns never vary and are left out: {shown}", AssayWarning, 3
+            f"{len(constant)} of {len(source.columns)} columns never vary and are left out: {shown}", AssayWarning, 4
         )
     single = [name for name, rows in zip(source.vocabulary or (), scan.class_rows.tolist(), strict=False) if rows == 1]
     if single:
         warnings.warn(
-            f"{len(single)} classes have a single sample, which nothing can confirm: "
-            f"{', '.join(map(repr, single[:5]))}; collect more of them, or drop them",
+            f"{'1 class has' if len(single) == 1 else f'{len(single)} classes have'} a single sample, which nothing "
+            f"can confirm: {', '.join(map(repr, single[:5]))}; collect more of them, or drop them",
             AssayWarning,
-            3,
+            4,
         )

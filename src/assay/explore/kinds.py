@@ -138,9 +138,11 @@ def _targets(z: Float[Tensor, "n K"], y: Float[Tensor, "n K"], noise: Float[Tens
 def robust_noise(residuals: Float[Tensor, "n outputs"]) -> Float[Tensor, " outputs"]:
     """Standard deviation of each column by its median absolute value (× 1.4826): a few wild targets do not move it.
 
-    Falls back on the root mean square where more than half of the residuals are zero.
+    Falls back on the root mean square where more than half of the residuals are zero, and on 1 where none is known.
     """
     known = residuals[~residuals.isnan().any(1)]
+    if not len(known):
+        return torch.ones(residuals.shape[1], dtype=torch.float64)
     robust = 1.4826 * known.abs().median(0).values
     plain = known.square().mean(0).sqrt().clamp(min=torch.finfo(torch.float64).tiny)
     return torch.where(robust > 0, robust, plain)

@@ -72,7 +72,7 @@ class TrustReport:
     def from_json(cls, data: dict[str, Any]) -> TrustReport:
         planted = {name: _tuples(value) for name, value in data["planted"].items()}
         refits = {name: _tuples(value) for name, value in data["refits"].items()}
-        checks = tuple(Check(**check) for check in data["checks"])
+        checks = tuple(Check(**dict[str, Any](check, value=_number(check["value"]))) for check in data["checks"])
         return cls(data["verdict"], data["reason"], checks, RefitCheck(**refits), Planted(**planted))
 
 
@@ -239,6 +239,11 @@ def _correlation(a: Tensor, b: Tensor) -> float:
     if len(a) < 2:
         return float("nan")
     return float(torch.corrcoef(torch.stack([a.double(), b.double()]))[0, 1])
+
+
+def _number(value: float | None) -> float:
+    """JSON has no NaN: null stands for it."""
+    return math.nan if value is None else value
 
 
 def _tuples(value: Any) -> Any:

@@ -126,7 +126,7 @@ def _whole(column: pa.Array, what: str, where: Where) -> pa.Array:
         row = next(i for i, value in enumerate(numbers.tolist()) if value != value or not _fits(value))
         raise SourceError(
             f"{where(row)}: {what} holds {numbers[row]}, which is not a 64-bit integer; "
-            "give integers or strings (regression=True for numeric targets)"
+            'give integers or strings (for numeric targets family="linear", in open_source regression=True)'
         ) from error
 
 

@@ -182,6 +182,13 @@ def _refuse_useless(total: Partial, source: Source) -> None:
                 f"only one class is there: every sample (of positive weight) is {source.vocabulary[present[0]]!r}; "
                 "an audit needs two, is this the label column?"
             )
+        if len(present) < len(source.vocabulary):
+            absent = np.flatnonzero(total["class_weight"] == 0)[0]
+            raise SourceError(
+                f"class {source.vocabulary[absent]!r} has no sample of positive weight; drop its samples, or weigh some"
+            )
+    if len(wide := np.flatnonzero(~np.isfinite(total["comoment"].diagonal()))):
+        raise SourceError(f"feature {source.columns[wide[0]]!r} is too large to be squared; give it in another unit")
     for name, low, high in zip(source.targets, total["target_minimum"], total["target_maximum"], strict=True):
         if low == high:
             raise SourceError(f"target {name!r} is {low} in every sample; there is nothing to learn, is it the target?")

@@ -1,0 +1,86 @@
+"""Where tasks run: threads of this process, spawned processes that outlive a pass, or the user's own executor."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+class Processes(Executor):
+    """`count` spawned processes: started when first needed, replaced by new ones where one of them died."""
+
+    def __init__(self, count: int) -> None:
+        if count < 1:
+            raise ValueError(f"workers={count}; give at least 1, an executor, or None for threads")
+        self.count = count
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(self, fn: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs) -> Future[Result]:
+        """Runs `fn` in a process; what was submitted to processes that died is to be submitted again."""
+        self._pool = self._pool or _spawned(self.count)
+        try:
+            return self._pool.submit(fn, *args, **kwargs)
+        except BrokenExecutor:
+            self.shutdown()
+            self._pool = _spawned(self.count)
+            return self._pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+
+@contextmanager
+def executor(workers: int | Executor | None) -> Generator[Executor]:
+    """Threads for None, that many processes for a number; an executor is yielded as it is and left open."""
+    if isinstance(workers, Executor):
+        yield workers
+        return
+    own = ThreadPoolExecutor(os.cpu_count()) if workers is None else Processes(workers)
+    try:
+        yield own
+    finally:
+        own.shutdown(wait=True, cancel_futures=True)
+
+
+def _spawned(count: int) -> ProcessPoolExecutor:
+    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    with _deaf():
+        for _ in range(count):  # each starts a process
+            pool.submit(os.getpid)
+    return pool
+
+
+@contextmanager
+def _deaf() -> Generator[None]:
+    """Ctrl-C is ignored inside, and for good by the processes that start here: it is the parent's to answer."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _start_worker() -> None:
+    """In each process: no life after the parent's, which may have been killed."""
+    parent = multiprocessing.parent_process()
+
+    def outlive() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=outlive, daemon=True).start()

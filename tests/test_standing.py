@@ -33,6 +33,7 @@ LAYERS = [
     {"curvature"},
     {"leverage"},
     {"newton"},
+    {"elasticnet"},
     {"l2"},
     {"head"},
     {"features"},

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     )
     from .explore.trust import Trust, TrustReport
     from .head import Head
+    from .influence.active_set import active_set_changes
+    from .influence.groups import GroupInfluence, group_influence
     from .influence.pairs import Influences, influence_on
     from .influence.refit import Refits, refit_without
     from .leverage import LeaveOneOut, Leverage
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Audit": "auditing.result",
     "Explanation": "auditing.explain",
+    "GroupInfluence": "influence.groups",
     "Head": "head",
     "Influences": "influence.pairs",
     "LeaveOneOut": "leverage",
@@ -43,7 +46,9 @@ _HOMES = {
     "Refits": "influence.refit",
     "Trust": "explore.trust",
     "TrustReport": "explore.trust",
+    "active_set_changes": "influence.active_set",
     "audit": "auditing.run",
+    "group_influence": "influence.groups",
     "influence_on": "influence.pairs",
     "load": "auditing.result",
     "open_source": "sources.open",
@@ -58,6 +63,7 @@ __all__ = [
     "ConvergenceError",
     "EngineError",
     "Explanation",
+    "GroupInfluence",
     "Head",
     "Influences",
     "LeaveOneOut",
@@ -72,7 +78,9 @@ __all__ = [
     "Trust",
     "TrustReport",
     "UnknownIdError",
+    "active_set_changes",
     "audit",
+    "group_influence",
     "influence_on",
     "load",
     "open_source",

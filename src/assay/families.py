@@ -10,14 +10,15 @@ A family is the triple (loss, residual, curvature) of a per-sample loss `ℓ(z, 
 
 The softmax works in **contrasts**: its loss does not change when all logits move together, so in C class columns the
 Hessian is singular by d directions. `B` (C × (C−1), orthonormal columns orthogonal to 1, Helmert) removes exactly
-that: `V = V_c Bᵀ`, `r_c = Bᵀ r`, `S_c = Bᵀ S B`, and `gᵀ H⁺ g` in class columns equals `g_cᵀ H_c⁻¹ g_c`.
+that: `V = V_c Bᵀ`, `r_c = Bᵀ r`, `S_c = Bᵀ S B`, and `gᵀ H⁺ g` in class columns equals `g_cᵀ H_c⁻¹ g_c`. An L1 penalty
+acts on the class columns themselves, so an elastic net keeps all of them (`contrasts=False`: B = I).
 
 Symmetric K × K curvatures travel *packed*: the K(K+1)/2 entries of the upper triangle, row by row.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -55,6 +56,9 @@ class Family(Protocol):
     def loss(self, z: Float[Tensor, "*n K"], y: Tensor) -> Float[Tensor, "*n"]: ...
     def residual(self, z: Float[Tensor, "*n K"], y: Tensor) -> Float[Tensor, "*n K"]: ...
     def curvature(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n m"]: ...
+    def spread(self, M: Float[Tensor, "*n K K"]) -> Float[Tensor, "*n"]:
+        """Mean variance of the logits from their covariance M; what moves all logits of a softmax alike is left out."""
+        ...
 
 
 def helmert(C: int) -> Float[Tensor, "C K"]:
@@ -69,16 +73,17 @@ def helmert(C: int) -> Float[Tensor, "C K"]:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Cross-entropy over `classes` classes, in contrasts (K = C − 1). Labels are int64 codes 0 … C−1."""
+    """Cross-entropy over `classes` classes, in `contrasts` (K = C − 1) or class columns. Labels are codes 0 … C−1."""
 
     classes: int
+    contrasts: bool = True
     name = "softmax"
     classifies = True
     shared = False
 
     @property
     def K(self) -> int:
-        return self.classes - 1
+        return self.classes - self.contrasts
 
     @property
     def C(self) -> int:
@@ -86,14 +91,14 @@ class Softmax:
 
     @cached_property
     def basis(self) -> Float[Tensor, "C K"]:
-        return helmert(self.classes)
+        return helmert(self.classes) if self.contrasts else torch.eye(self.classes, dtype=torch.float64)
 
     @cached_property
-    def _pairs(self) -> Int64[Tensor, "2 m"]:
+    def _pairs(self) -> Int64[Tensor, "2 pairs"]:
         return torch.triu_indices(self.classes, self.classes, offset=1)
 
     @cached_property
-    def _edges(self) -> Float[Tensor, "m m"]:
+    def _edges(self) -> Float[Tensor, "pairs m"]:
         """Packed (b_a − b_b)(b_a − b_b)ᵀ of every pair of classes a < b, b_a the rows of the basis."""
         a, b = self._pairs
         edge = self.basis[a] - self.basis[b]
@@ -128,6 +133,11 @@ class Softmax:
         a, b = self._pairs
         return (p[..., a] * p[..., b]) @ self._edges
 
+    def spread(self, M: Float[Tensor, "*n K K"]) -> Float[Tensor, "*n"]:
+        trace = M.diagonal(dim1=-2, dim2=-1).sum(-1)
+        common = 0.0 if self.contrasts else M.sum((-2, -1)) / self.classes
+        return (trace - common) / (self.classes - 1)
+
 
 @dataclass(frozen=True)
 class Logistic:
@@ -157,15 +167,21 @@ class Logistic:
     def curvature(self, z: Float[Tensor, "*n 1"]) -> Float[Tensor, "*n 1"]:
         return torch.sigmoid(z) * torch.sigmoid(-z)
 
+    def spread(self, M: Float[Tensor, "*n 1 1"]) -> Float[Tensor, "*n"]:
+        return M[..., 0, 0]
+
 
 @dataclass(frozen=True)
 class Linear:
-    """Half squared error on `outputs` outputs. Targets are float64 `[n, outputs]`; no noise variance is divided out."""
+    """Half squared error on `outputs` outputs. Targets are float64 `[n, outputs]`; no noise variance is divided out.
+
+    Outputs share one curvature, unless each keeps columns of its own (an elastic net's active sets).
+    """
 
     outputs: int = 1
+    shared: bool = True
     name = "linear"
     classifies = False
-    shared = True
 
     @property
     def K(self) -> int:
@@ -194,8 +210,14 @@ class Linear:
     def residual(self, z: Float[Tensor, "*n K"], y: Tensor) -> Float[Tensor, "*n K"]:
         return z - y
 
-    def curvature(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n 1"]:
-        return torch.ones_like(z[..., :1])
+    def curvature(self, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n m"]:
+        if self.shared:
+            return torch.ones_like(z[..., :1])
+        k, j = torch.triu_indices(self.outputs, self.outputs)
+        return (k == j).to(z.dtype).expand(*z.shape[:-1], -1)
+
+    def spread(self, M: Float[Tensor, "*n _ _"]) -> Float[Tensor, "*n"]:
+        return M.diagonal(dim1=-2, dim2=-1).mean(-1)
 
 
 def check_name(name: str) -> None:
@@ -214,6 +236,13 @@ def make_family(name: str, size: int) -> Family:
     if name == "linear":
         return Linear(size)
     raise ShapeError(f'family="logistic" takes two classes, but there are {size}; use family="softmax"')
+
+
+def by_column(family: Family) -> Family:
+    """The family with every class and every output in a column of its own, as an L1 penalty needs them."""
+    if isinstance(family, Softmax):
+        return replace(family, contrasts=False)
+    return replace(family, shared=False) if isinstance(family, Linear) else family
 
 
 def _wrong(z: Float[Tensor, "*n 1"], y: Tensor) -> Float[Tensor, "*n"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -18,12 +18,13 @@ from torch import Tensor
 
 from .curvature.dense import Curvature
 from .design import Design
+from .elasticnet import active_subspace, minimise
 from .engine import atomic
 from .errors import OutputError, ShapeError
-from .families import Family, check_name, make_family
+from .families import Family, by_column, check_name, make_family
 from .l2 import L2Path, LeaveOneOutPath, Rows
 from .leverage import Leverage
-from .newton import Fit, Newton, Objective
+from .newton import Fit, Moments, Objective
 from .sources.identity import hashed, refuse_twins
 from .sources.open import open_source
 from .sources.scan import check, merge, scan_shard
@@ -32,11 +33,11 @@ from .sources.source import Batch, Source
 
 @dataclass(frozen=True)
 class Head:
-    """A convex model on features: `z = V h`, at the minimum of `(1/N) Σ w ℓ(z, y) + (λ2/2)‖D V‖²`.
+    """A convex model on features: `z = V h`, at the minimum of `(1/N) Σ w ℓ(z, y) + (λ2/2)‖D V‖² + λ1 ‖D V‖₁`.
 
     `V` `[K, d]` float64 lives on the columns of `design` (standardised, bias last), in contrasts for a softmax
     (`family.expand` gives the C class logits). `l2` is λ2 and `total_weight` N: their product is the total penalty that
-    stays when samples leave. `gradient_norm` against `gradient_scale` says how stationary V is; `decrement` is
+    stays when samples leave, as is N λ1 of an elastic net, whose softmax keeps all C class columns. `gradient_norm` against `gradient_scale` says how stationary V is; `decrement` is
     `∇Fᵀ H⁻¹ ∇F` there. `vocabulary` are the class names in code order, None for regression.
     """
 
@@ -53,6 +54,7 @@ class Head:
     gradient_scale: float = 1.0
     decrement: float = 0.0
     l2_path: L2Path | None = None
+    l1: float = 0.0
 
     @classmethod
     def fit(
@@ -62,6 +64,7 @@ class Head:
         *,
         family: str = "softmax",
         l2: float | str = "auto",
+        l1: float = 0.0,
         weights: Any = None,
         standardize: bool = True,
         bias: bool = True,
@@ -71,7 +74,8 @@ class Head:
 
         `features` `[n, columns]` and `labels` `[n]` (any hashable class labels; floats `[n]` or `[n, outputs]` for
         `family="linear"`) are arrays or tensors; `weights` `[n]`, a weight of 2 is a row given twice. `l2="auto"`
-        minimises the approximate leave-one-out loss along a path. Columns are standardised unless told not to;
+        minimises the approximate leave-one-out loss along a path. `l1` is λ1: with it the head is an elastic net, some
+        of whose weights are exactly zero, and needs λ2 > 0 (the L1 term alone is flat along segments). Columns are standardised unless told not to;
         columns that never vary are left out. Raises `SourceError`, `ShapeError`, `SeparableError` (l2 = 0 and
         separable classes), `SingularCurvatureError` (l2 = 0 and dependent columns) and `ConvergenceError`.
         """
@@ -85,6 +89,7 @@ class Head:
             family_of(source, family),
             design,
             l2=l2,
+            l1=l1,
             columns=source.columns,
             vocabulary=source.vocabulary,
             penalize_bias=penalize_bias,
@@ -100,18 +105,20 @@ class Head:
         l2: float | str,
         columns: tuple[str, ...],
         vocabulary: tuple[Any, ...] | None,
+        l1: float = 0.0,
         penalize_bias: bool = False,
     ) -> Head:
         """Fits to rows of a design matrix held in memory; see `fit`."""
         family.check(rows.y)
+        family = by_column(family) if checked_l1(l1, l2) else family
         total = float(rows.w.sum())
         penalised = design.penalised(penalize_bias=penalize_bias)
-        path = LeaveOneOutPath().choose(family, rows, penalised) if l2 == "auto" else None
+        path = LeaveOneOutPath().choose(family, rows, penalised, l1=l1) if l2 == "auto" else None
         value = checked_l2(l2) if path is None else path.l2
-        objective = Objective(family, rows.sums(family), total, value, penalised, design.names(columns))
-        fit = Newton().minimise(objective, torch.zeros(family.K, design.d, dtype=torch.float64))
+        objective = Objective(family, rows.sums(family), total, value, penalised, design.names(columns), l1)
+        fit = minimise(objective, torch.zeros(family.K, design.d, dtype=torch.float64))
         return cls.from_fit(
-            fit, family, design, l2=value, total_weight=total, columns=columns, vocabulary=vocabulary,
+            fit, family, design, l2=value, l1=l1, total_weight=total, columns=columns, vocabulary=vocabulary,
             penalize_bias=penalize_bias, l2_path=path,
         )  # fmt: skip
 
@@ -162,8 +169,17 @@ class Head:
         return self.family.expand(self.design.original_units(self.V).T).T
 
     def curvature_from(self, packed: Float[Tensor, "m q"]) -> Curvature:
-        """The curvature of the objective whose data part is `packed` = `Σ w s qᵀ`."""
-        return Curvature(packed, self.penalty, self.total_weight, self.family.K, self.family.shared, self.names)
+        """The curvature of the objective whose data part is `packed` = `Σ w s qᵀ`; on the active set with an L1 term."""
+        free = active_subspace(self.family, self.V, self.penalised) if self.l1 else None
+        return Curvature(packed, self.penalty, self.total_weight, self.family.K, self.family.shared, self.names, free)
+
+    def objective(self, sums: Callable[[Tensor], Moments], *, total_weight: float | None = None) -> Objective:
+        """The head's objective over other rows, whose sums are given, its total penalties `N λ2`, `N λ1` unchanged."""
+        total = self.total_weight if total_weight is None else total_weight
+        ratio = self.total_weight / total
+        return Objective(
+            self.family, sums, total, self.l2 * ratio, self.penalised, self.names, self.l1 * ratio
+        )  # fmt: skip
 
     def leverage(
         self, features: Any, labels: Any, *, weights: Any = None, ids: Sequence[Any] | None = None
@@ -182,7 +198,7 @@ class Head:
         rows = Rows(self.design.matrix(batch.x), batch.y, batch.w)
         self.family.check(rows.y)
         curvature = self.curvature_from(rows.sums(self.family)(self.V).curvature)
-        return Leverage(self.family, self.design, self.V, curvature, batch.ids, rows.H, rows.y, rows.w)
+        return Leverage(self.family, self.design, self.V, curvature, batch.ids, rows.H, rows.y, rows.w, self.l1)
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file: the tensors in float64, the rest as JSON in its header."""
@@ -213,9 +229,10 @@ class Head:
     @classmethod
     def _made_of(cls, header: dict[str, Any], tensors: dict[str, Tensor]) -> Head:
         vocabulary, path_ = header["vocabulary"], header["l2_path"]
+        family = make_family(header["family"], header["size"])
         return cls(
             V=tensors["V"],
-            family=make_family(header["family"], header["size"]),
+            family=by_column(family) if header["l1"] else family,
             design=Design(tensors["kept"], tensors["mean"], tensors["scale"], header["bias"]),
             columns=tuple(header["columns"]),
             vocabulary=None if vocabulary is None else tuple(vocabulary),
@@ -224,7 +241,7 @@ class Head:
         )
 
 
-_SCALARS = ("l2", "total_weight", "penalize_bias", "iterations", "gradient_norm", "gradient_scale", "decrement")
+_SCALARS = ("l2", "l1", "total_weight", "penalize_bias", "iterations", "gradient_norm", "gradient_scale", "decrement")
 
 
 def whole(source: Source) -> Batch:
@@ -241,6 +258,15 @@ def family_of(source: Source, name: str | None) -> Family:
     if name == "linear":
         raise ShapeError('family="linear" needs numeric targets, but the labels are classes; use family="softmax"')
     return make_family(name or "softmax", len(source.vocabulary))
+
+
+def checked_l1(l1: float, l2: float | str) -> float:
+    """λ1 as a number ≥ 0 beside a λ2 > 0, or `ShapeError`."""
+    if not (isinstance(l1, Real) and 0 <= l1 < float("inf")):
+        raise ShapeError(f"l1={l1!r} is not a finite number ≥ 0")
+    if l1 and l2 == 0:
+        raise ShapeError(f"l1={l1:g} needs l2 > 0: with l2 = 0 the optimum is not unique, and has no curvature")
+    return l1
 
 
 def checked_l2(l2: float | str) -> float:

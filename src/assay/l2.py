@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .curvature.dense import Curvature
+from .elasticnet import minimise
 from .errors import ConvergenceError, SeparableError, SingularCurvatureError
 from .families import Family
 from .leverage import read_scores
@@ -69,6 +70,7 @@ class LeaveOneOutPath:
         rows: Rows,
         penalised: Float[Tensor, " d"],
         *,
+        l1: float = 0.0,
         advance: Callable[[], None] = lambda: None,
     ) -> L2Path:
         """The path for these rows; raises `ConvergenceError` where no point of it can be fitted."""
@@ -79,7 +81,7 @@ class LeaveOneOutPath:
         losses: list[float] = []
         for l2 in self.points():
             try:
-                fit = newton.minimise(Objective(family, sums, total, l2, penalised), V)
+                fit = minimise(Objective(family, sums, total, l2, penalised, l1=l1), V, newton=newton)
                 loss = _mean_loo_loss(family, rows, fit.curvature, fit.V)
             except (SingularCurvatureError, SeparableError, ConvergenceError):
                 break

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from .curvature.dense import ROWS, Curvature, unpack
@@ -31,7 +31,7 @@ class Scores:
     - `cooks_distance` `D_i = N r_iᵀ M_i r_i = g_iᵀ H⁻¹ g_i ≥ 0` (Picard et al., eq. 1 with z = z_test): how far the
       model moves, in the sample's own loss, if i is up-weighted; `D_i / N` is the first-order change of its loss.
     - `leverage` `w_i tr(S_i M_i)`, in [0, K]; sums to the effective number of parameters.
-    - `logit_variance` `tr(M_i) / K`: variance of the logits under the Laplace approximation.
+    - `logit_variance` `tr(M_i) / K` in contrasts: variance of the logits under the Laplace approximation.
     - `loo_logits` `z_i + M_i (I − w_i S_i M_i)⁻¹ w_i r_i`: the logits had i not been seen (one Newton step; exact for
       squared error). NaN where a sample alone determines a parameter (leverage one).
     - `loss`, `loo_loss`: `ℓ(z_i, y_i)` and `ℓ(z_i^loo, y_i)`.
@@ -85,7 +85,7 @@ def _read(
         full, K = unpack(M, family.K), family.K
         pushed = torch.linalg.vecdot(full, r[:, None, :])
         leverage = w * torch.linalg.vecdot(S * _off_diagonal_twice(K), M)
-        variance = full.diagonal(dim1=1, dim2=2).mean(1)
+        variance = family.spread(full)
         shift = _removal_shift(full, unpack(S, K), r, w)
     loo = z + shift if in_training else z
     return Scores(
@@ -114,7 +114,7 @@ def _removal_shift(M: Float[Tensor, "n K K"], S: Float[Tensor, "n K K"], r: Tens
     The matrix in the middle has its eigenvalues in [0, 1]; where the smallest is zero the sample alone determines a
     parameter and the answer is NaN.
     """
-    L, _ = torch.linalg.cholesky_ex(M)
+    L = _root(M)
     middle = -w[:, None, None] * (L.mT @ S @ L)
     middle.diagonal(dim1=1, dim2=2).add_(1.0)
     factor, _ = torch.linalg.cholesky_ex(middle)
@@ -122,6 +122,16 @@ def _removal_shift(M: Float[Tensor, "n K K"], S: Float[Tensor, "n K K"], r: Tens
     shift = (L @ torch.cholesky_solve(right, factor))[..., 0]
     sole = ~(factor.diagonal(dim1=1, dim2=2).square().amin(1) > SOLE)
     return shift.masked_fill(sole[:, None], torch.nan)
+
+
+def _root(M: Float[Tensor, "n K K"]) -> Float[Tensor, "n K K"]:
+    """Some L with `L Lᵀ = M`: Cholesky's, or by eigenvectors where M is singular (an elastic net's active set)."""
+    L, info = torch.linalg.cholesky_ex(M)
+    if bool(info.any()):
+        bad = info > 0
+        values, vectors = torch.linalg.eigh(M[bad])
+        L[bad] = vectors * values.clamp(min=0).sqrt()[:, None, :]
+    return L
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,7 @@ class Leverage:
     H: Float[Tensor, "n d"]
     y: Tensor
     w: Float[Tensor, " n"]
+    l1: float = 0.0  # λ1 of an elastic net, whose curvature lives on its active set
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.H) == len(self.y) == len(self.w):
@@ -208,18 +219,22 @@ class Leverage:
     def shifts(self, rows: Sequence[int]) -> Float[Tensor, "n K d"]:
         """`θ − θ_{−i}` on the design's own columns, for the rows at these positions."""
         index = torch.as_tensor(list(rows), dtype=torch.int64)
+        return -self.curvature.solve(self.removal_residuals(index)[:, :, None] * self.H[index][:, None, :])
+
+    def removal_residuals(self, index: Int64[Tensor, " n"]) -> Float[Tensor, "n K"]:
+        """`(I − w_i S_i M_i)⁻¹ w_i r_i`: the residual that, pushed through `A⁻¹`, is the shift a removal causes.
+
+        Equal to `w r + w S · M (I − w S M)⁻¹ w r`; NaN for samples of leverage one.
+        """
         H, w = self.H[index], self.w[index]
         z = H @ self.V.T
         r = self.family.residual(z, self.y[index])
         M = self.curvature.blocks(H)
         if self.family.shared:
-            inner = _sole_to_nan(w[:, None] * r, 1 - w[:, None] * M)
-        else:
-            # (I − w S M)⁻¹ w r = w r + w S · M (I − w S M)⁻¹ w r
-            S = unpack(self.family.curvature(z), self.family.K)
-            shift = _removal_shift(unpack(M, self.family.K), S, r, w)
-            inner = w[:, None] * (r + torch.linalg.vecdot(S, shift[:, None, :]))
-        return -self.curvature.solve(inner[:, :, None] * H[:, None, :])
+            return _sole_to_nan(w[:, None] * r, 1 - w[:, None] * M)
+        S = unpack(self.family.curvature(z), self.family.K)
+        shift = _removal_shift(unpack(M, self.family.K), S, r, w)
+        return w[:, None] * (r + torch.linalg.vecdot(S, shift[:, None, :]))
 
     def rows(self, ids: Sequence[int | str]) -> list[int]:
         """Positions of these ids; raises `UnknownIdError` for the first that is not there."""

@@ -61,7 +61,10 @@ def _smallest_margin(family: Family, z: Tensor, y: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """The sums of the data as a function of V, with the penalty that makes them the objective."""
+    """The sums of the data as a function of V, with the penalties that make them the objective.
+
+    The value includes `λ1 ‖D V‖₁`; gradient and curvature are those of the smooth part.
+    """
 
     family: Family
     sums: Callable[[Float[Tensor, "K d"]], Moments]
@@ -69,6 +72,7 @@ class Objective:
     l2: float
     penalised: Float[Tensor, " d"]  # diagonal of D
     names: tuple[str, ...] = ()
+    l1: float = 0.0
 
     @cached_property
     def penalty(self) -> Float[Tensor, " d"]:
@@ -77,10 +81,11 @@ class Objective:
 
     def at(self, V: Float[Tensor, "K d"]) -> Point:
         sums = self.sums(V)
+        absolute = self.l1 * float((self.penalised * V.abs()).sum()) if self.l1 else 0.0
         return Point(
             V=V,
             sums=sums,
-            value=float(sums.loss + (self.penalty * V.square()).sum() / 2) / self.total_weight,
+            value=float(sums.loss + (self.penalty * V.square()).sum() / 2) / self.total_weight + absolute,
             gradient=(sums.gradient + self.penalty * V) / self.total_weight,
             curvature=Curvature(
                 sums.curvature, self.penalty, self.total_weight, self.family.K, self.family.shared, self.names
@@ -148,7 +153,7 @@ class Newton:
         Raises `SeparableError` (the optimum lies at infinity), `SingularCurvatureError`, `ConvergenceError`.
         """
         point = objective.at(start)
-        scale = scale or self._scale(objective, point)
+        scale = scale or self.scale(objective, point)
         for iteration in range(self.iterations):
             self._refuse_separable(objective, point, iteration)
             norm = float(point.gradient.norm())
@@ -160,7 +165,8 @@ class Newton:
             point = following
         raise ConvergenceError(self._why(objective, point, scale))
 
-    def _scale(self, objective: Objective, point: Point) -> float:
+    def scale(self, objective: Objective, point: Point) -> float:
+        """`Σ w ‖r‖ ‖h‖ / N` at V = 0: what the gradient's norm is measured by."""
         if float(point.V.abs().sum()):
             point = objective.at(torch.zeros_like(point.V))
         return float(point.sums.gradient_scale) / objective.total_weight or 1.0

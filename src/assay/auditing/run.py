@@ -151,7 +151,7 @@ class _Job:
         sample = self._sample()
         head, fit = self._fit(sample)
         noise = self._noise(head, fit, sample)
-        mean_logit_variance = fit.curvature.mean_logit_variance(second_moment(head, self.scan))
+        mean_logit_variance = float(self.family.spread(fit.curvature.mean_block(second_moment(head, self.scan))))
         head.save(folder.head)
         save_curvature(fit.curvature, folder.curvature)
         shards = self.passes.score(mean_logit_variance, noise)

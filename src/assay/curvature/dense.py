@@ -24,6 +24,7 @@ from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 
 from ..errors import SingularCurvatureError
+from .subspace import Subspace
 
 ROWS = 1024  # rows a product takes at a time: q of them stays in the outer cache
 PACKED = 1024  # entries of q built at a time
@@ -118,7 +119,8 @@ class Curvature:
     """`A = N·H` of a head and its inverse. Parameters are laid out (K, d) row-major; P = K·d.
 
     `packed` are the blocks `Σ w S_kl hhᵀ`; `penalty = N λ2 diag(D)`; `total_weight = N`. With `shared` (the linear
-    family, S = I) there is one block, and the same d × d inverse serves each of the `outputs` outputs.
+    family, S = I) there is one block, and the same d × d inverse serves each of the `outputs` outputs. With `free` the
+    parameters move in that subspace only (an elastic net's active set): A is inverted there and zero-padded.
     """
 
     packed: Float[Tensor, "m q"]
@@ -127,6 +129,7 @@ class Curvature:
     outputs: int
     shared: bool = False
     names: tuple[str, ...] = ()
+    free: Subspace | None = None
 
     @property
     def d(self) -> int:
@@ -134,8 +137,8 @@ class Curvature:
 
     @property
     def parameters(self) -> int:
-        """P, all outputs counted."""
-        return self.outputs * self.d
+        """P, all outputs counted; those that can move."""
+        return self.outputs * self.d if self.free is None else self.free.dimensions
 
     @cached_property
     def matrix(self) -> Float[Tensor, "P P"]:
@@ -143,16 +146,26 @@ class Curvature:
         return assemble(self.packed, self.d, self.penalty)
 
     @cached_property
-    def _scale(self) -> Float[Tensor, " P"]:
-        return self.matrix.diagonal().clamp(min=torch.finfo(torch.float64).tiny).rsqrt()
+    def _moving(self) -> Float[Tensor, "Q Q"]:
+        """A in the coordinates that can move."""
+        return self.matrix if self.free is None else self.free.down(self.free.down(self.matrix).mT)
 
     @cached_property
-    def factor(self) -> Float[Tensor, "P P"]:
+    def _scale(self) -> Float[Tensor, " Q"]:
+        return self._moving.diagonal().clamp(min=torch.finfo(torch.float64).tiny).rsqrt()
+
+    @property
+    def _blocks(self) -> int:
+        """How many d × d blocks stand on A's diagonal."""
+        return len(self.matrix) // self.d
+
+    @cached_property
+    def factor(self) -> Float[Tensor, "Q Q"]:
         """Lower Cholesky factor of `D A D`, `D = diag(A)^−½`: a unit diagonal, so scale alone is never singular.
 
         Raises `SingularCurvatureError` with the rank and the columns where A has no inverse to working precision.
         """
-        scaled = self._scale[:, None] * self.matrix * self._scale
+        scaled = self._scale[:, None] * self._moving * self._scale
         factor, info = torch.linalg.cholesky_ex(scaled)
         if int(info) or _rcond(scaled, factor) < len(scaled) * torch.finfo(torch.float64).eps:
             raise self._singular(scaled)
@@ -161,23 +174,25 @@ class Curvature:
     @cached_property
     def condition_number(self) -> float:
         """1-norm condition number of the unit-diagonal A (LAPACK's estimate)."""
-        scaled = self._scale[:, None] * self.matrix * self._scale
+        scaled = self._scale[:, None] * self._moving * self._scale
         return 1.0 / _rcond(scaled, self.factor)
 
     @cached_property
     def inverse(self) -> Float[Tensor, "P P"]:
-        return self._scale[:, None] * torch.cholesky_inverse(self.factor) * self._scale
+        inverse = self._scale[:, None] * torch.cholesky_inverse(self.factor) * self._scale
+        return inverse if self.free is None else self.free.up(self.free.up(inverse).mT)
 
     def solve(self, G: Float[Tensor, "n K d"]) -> Float[Tensor, "n K d"]:
         """`A⁻¹ G` for each of n right-hand sides."""
-        rows = G.reshape(-1, len(self._scale))
-        solved = torch.cholesky_solve((rows * self._scale).T, self.factor).T * self._scale
-        return solved.reshape(G.shape)
+        rows = G.reshape(-1, len(self.matrix))
+        moving = rows if self.free is None else self.free.down(rows)
+        solved = torch.cholesky_solve((moving * self._scale).T, self.factor).T * self._scale
+        return (solved if self.free is None else self.free.up(solved)).reshape(G.shape)
 
     @cached_property
     def _forms(self) -> Tensor:
         """The blocks of A⁻¹ as the quadratic forms need them: symmetrised, and packed where that is cheaper."""
-        d, K = self.d, len(self._scale) // self.d
+        d, K = self.d, self._blocks
         blocks = self.inverse.view(K, d, K, d)
         pairs = _triangle(K).T.tolist()
         if len(pairs) < FEW:
@@ -199,21 +214,21 @@ class Curvature:
     @cached_property
     def effective_parameters(self) -> float:
         """`tr(A⁻¹ Σ w S ⊗ hhᵀ) = P − N λ2 tr(A⁻¹ (I ⊗ D))`, which is the sum of all leverages."""
-        repeats = self.outputs * self.d // len(self._scale)
-        penalty = self.penalty.repeat(len(self._scale) // self.d)
+        repeats = self.outputs // self._blocks
+        penalty = self.penalty.repeat(self._blocks)
         return self.parameters - repeats * float(self.inverse.diagonal() @ penalty)
 
-    def mean_logit_variance(self, second_moment: Float[Tensor, "d d"]) -> float:
-        """Mean over the rows of `tr(M_i)/K`, from their mean of `hhᵀ`, without a pass over them."""
-        d, K = self.d, len(self._scale) // self.d
-        blocks = self.inverse.view(K, d, K, d)
-        return float(torch.einsum("kakb,ab->", blocks, second_moment)) / K
+    def mean_block(self, second_moment: Float[Tensor, "d d"]) -> Float[Tensor, "K K"]:
+        """Mean over the rows of `M_i`, from their mean of `hhᵀ`, without a pass over them; 1 × 1 where `shared`."""
+        d, K = self.d, self._blocks
+        return torch.einsum("kalb,ab->kl", self.inverse.view(K, d, K, d), second_moment)
 
     def _singular(self, scaled: Float[Tensor, "P P"]) -> SingularCurvatureError:
         values, vectors = torch.linalg.eigh(scaled)
         null = values <= len(scaled) * torch.finfo(torch.float64).eps * values[-1].abs()
         null[0] = True
-        share = vectors[:, null].square().sum(1).view(-1, self.d).sum(0)
+        directions = vectors[:, null].T if self.free is None else self.free.up(vectors[:, null].T)
+        share = directions.square().sum(0).view(-1, self.d).sum(0)
         involved = (share > 0.1 * share.max()).nonzero()[:, 0].tolist()
         names = [self.names[i] if self.names else f"column {i}" for i in involved]
         rank = int((~null).sum())
@@ -228,7 +243,9 @@ class Curvature:
 
 
 def _rcond(matrix: Float[Tensor, "P P"], factor: Float[Tensor, "P P"]) -> float:
-    """Reciprocal 1-norm condition number by LAPACK's estimate, from the Cholesky factor."""
+    """Reciprocal 1-norm condition number by LAPACK's estimate, from the Cholesky factor; 1 where nothing can move."""
+    if not len(matrix):
+        return 1.0
     pocon: Any = get_lapack_funcs("pocon", dtype="float64")
     rcond, _ = pocon(factor.numpy(), float(matrix.abs().sum(0).max()), uplo="L")
     return float(rcond)

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..elasticnet import minimise
 from ..head import Head
 from ..l2 import Rows
 from ..leverage import Leverage
-from ..newton import Fit, Newton, Objective
+from ..newton import Fit
 from .kinds import Kinds, robust_noise, tell_kinds
 
 EFFORT = tuple(k / 200 for k in range(201))
@@ -77,11 +78,8 @@ class Flips:
 
 
 def fit_rows(head: Head, rows: Rows, start: Float[Tensor, "K d"]) -> Fit:
-    """The head's objective on these rows, its total penalty `N λ2` unchanged."""
-    total = float(rows.w.sum())
-    l2 = head.l2 * head.total_weight / total
-    objective = Objective(head.family, rows.sums(head.family), total, l2, head.penalised, head.names)
-    return Newton().minimise(objective, start)
+    """The optimum of the head's objective on these rows, its total penalty `N λ2` unchanged."""
+    return minimise(head.objective(rows.sums(head.family), total_weight=float(rows.w.sum())), start)
 
 
 def _flip(head: Head, rows: Rows, flips: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

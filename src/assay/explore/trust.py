@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -137,10 +137,10 @@ class Trust:
 
 def _with(head: Head, fit: Fit, rows: Rows) -> Head:
     total = float(rows.w.sum())
-    return Head(
-        fit.V, head.family, head.design, head.l2 * head.total_weight / total, total, head.columns, head.vocabulary,
-        head.penalize_bias, gradient_scale=fit.gradient_scale,
-    )  # fmt: skip
+    ratio = head.total_weight / total
+    return replace(
+        head, V=fit.V, l2=head.l2 * ratio, l1=head.l1 * ratio, total_weight=total, gradient_scale=fit.gradient_scale
+    )
 
 
 def _removable(head: Head, leverage: Leverage, change: Tensor) -> Tensor:

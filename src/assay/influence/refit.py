@@ -15,11 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..curvature.dense import Curvature, unpack
-from ..errors import ShapeError, UnknownIdError
+from ..elasticnet import minimise
+from ..errors import UnknownIdError
 from ..families import Family
 from ..head import Head
-from ..newton import Moments, Newton, Objective, moments
+from ..newton import Moments, moments
 from ..sources.source import Source
+from .removal import check_left, class_weights, refuse_repeated
 
 CHUNK = 4_096
 """Rows of the source read at a time."""
@@ -62,6 +64,8 @@ def refit_without(
     convergence at a rate of about 1/N. A refit that does not contract is finished by full Newton. Raises
     `UnknownIdError`, and `ShapeError` where a class would be left without samples.
     """
+    if together:
+        refuse_repeated(ids)
     positions = _positions(source, ids)
     batch = source.take(positions)
     removed = (head.design.matrix(batch.x), batch.y, batch.w)
@@ -98,35 +102,38 @@ def _positions(source: Source, ids: Sequence[Any]) -> list[int]:
 def _refuse_empty_class(head: Head, rows: Iterable[Removed], removed: Removed, *, together: bool) -> None:
     if not head.family.classifies:
         return
-    classes = max(head.family.C, 2)
-    weight = torch.zeros(classes, dtype=torch.float64)
-    for _, y, w in rows:
-        weight.index_add_(0, y, w)
+    weight = reduce(add, (class_weights(head.family, y, w) for _, y, w in rows))
     _, y, w = removed
-    left = weight.index_add(0, y, -w)[y] if together else weight[y] - w
-    empty = (left <= 1e-12 * weight[y]).nonzero()
-    if len(empty):
-        name = head.class_names[int(y[empty[0]])]
-        raise ShapeError(f"without these samples class {name!r} has none left, and the head has no optimum; keep one")
+    if together:
+        check_left(weight, weight - class_weights(head.family, y, w), head.class_names)
+        return
+    for label, one in zip(y.tolist(), w.tolist(), strict=True):
+        left = weight.clone()
+        left[label] -= one
+        check_left(weight, left, head.class_names)
 
 
 def refit_group(head: Head, rows: DesignRows, removed: Removed) -> tuple[Float[Tensor, "1 K d"], tuple[int, ...]]:
     """Full Newton on the data less the removed rows (each sum minus their part); `N λ2` as it was."""
-    family = head.family
     H, y, w = removed
 
     def sums(V: Tensor) -> Moments:
-        return _total(family, V, rows) + moments(family, V, H, y, -w)
+        return _total(head.family, V, rows) + moments(head.family, V, H, y, -w)
 
-    objective = Objective(family, sums, head.total_weight, head.l2, head.penalised, head.names)
-    fit = Newton().minimise(objective, head.V, scale=head.gradient_scale)
+    fit = minimise(head.objective(sums), head.V, scale=head.gradient_scale)
     return fit.V[None], (fit.iterations,)
 
 
 def refit_rows(
     head: Head, rows: DesignRows, removed: Removed, *, iterations: int = 60
 ) -> tuple[Float[Tensor, "m K d"], tuple[int, ...]]:
-    """The weights without each removed row: all at once, each with its own down-dated factor of the curvature."""
+    """The weights without each removed row: all at once, each with its own down-dated factor of the curvature.
+
+    An elastic net, whose active set may change, is refitted row by row.
+    """
+    if head.l1:
+        alone = [refit_group(head, rows, (H[None], y[None], w[None])) for H, y, w in zip(*removed, strict=True)]
+        return torch.cat([V for V, _ in alone]), tuple(steps[0] for _, steps in alone)
     curvature = head.curvature_from(_total(head.family, head.V, rows).curvature)
     solve = _Downdated(head.family, curvature, head.V, removed)
     V = head.V.expand(len(removed[0]), *head.V.shape).clone()

@@ -122,7 +122,9 @@ def test_leave_one_out_agrees_with_real_refits_while_the_active_set_stays(name, 
     changes = assay.active_set_changes(leverage)
     ids = np.random.default_rng(0).choice(len(X), 60, replace=False).tolist()
     refits = assay.refit_without(head, assay.open_source((X, y), regression=name == "linear"), ids)
-    changed = ((refits.V != 0) != (head.V != 0)).flatten(1).any(1) | (refits.V.sign() != head.V.sign()).flatten(1).any(1)
+    changed = ((refits.V != 0) != (head.V != 0)).flatten(1).any(1) | (refits.V.sign() != head.V.sign()).flatten(1).any(
+        1
+    )
     agree = float((changes[ids] == changed).double().mean())
     assert agree >= 0.95
     same = ~changed

@@ -8,7 +8,7 @@ so that steps end like Newton's own and weights that are zero are exactly zero.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class ProximalNewton:
     """Newton's settings, for a smooth part with an L1 term. Stops when the least subgradient is `≤ tolerance · scale`
     and the fall that the model still promises is `≤ decrement` of the loss."""
 
-    newton: Newton = Newton()
+    newton: Newton = field(default_factory=Newton)
 
     def minimise(self, objective: Objective, start: Float[Tensor, "K d"], *, scale: float | None = None) -> Fit:
         """The minimiser from `start`; raises `ConvergenceError`."""

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .curvature.dense import Curvature
+from .curvature.dense import Curvature, refuse_too_large
 from .design import Design
 from .elasticnet import active_subspace, minimise
 from .engine import atomic
@@ -37,8 +37,9 @@ class Head:
 
     `V` `[K, d]` float64 lives on the columns of `design` (standardised, bias last), in contrasts for a softmax
     (`family.expand` gives the C class logits). `l2` is λ2 and `total_weight` N: their product is the total penalty that
-    stays when samples leave, as is N λ1 of an elastic net, whose softmax keeps all C class columns. `gradient_norm` against `gradient_scale` says how stationary V is; `decrement` is
-    `∇Fᵀ H⁻¹ ∇F` there. `vocabulary` are the class names in code order, None for regression.
+    stays when samples leave, as is N λ1 of an elastic net, whose softmax keeps all C class columns. `gradient_norm`
+    against `gradient_scale` says how stationary V is; `decrement` is `∇Fᵀ H⁻¹ ∇F` there. `vocabulary` are the class
+    names in code order, None for regression.
     """
 
     V: Float[Tensor, "K d"]
@@ -75,8 +76,9 @@ class Head:
         `features` `[n, columns]` and `labels` `[n]` (any hashable class labels; floats `[n]` or `[n, outputs]` for
         `family="linear"`) are arrays or tensors; `weights` `[n]`, a weight of 2 is a row given twice. `l2="auto"`
         minimises the approximate leave-one-out loss along a path. `l1` is λ1: with it the head is an elastic net, some
-        of whose weights are exactly zero, and needs λ2 > 0 (the L1 term alone is flat along segments). Columns are standardised unless told not to;
-        columns that never vary are left out. Raises `SourceError`, `ShapeError`, `SeparableError` (l2 = 0 and
+        of whose weights are exactly zero, and needs λ2 > 0 (the L1 term alone is flat along segments). Columns are
+        standardised unless told not to; columns that never vary are left out. Raises `SourceError`,
+        `ShapeError` (also where the curvature would not fit into memory), `SeparableError` (l2 = 0 and
         separable classes), `SingularCurvatureError` (l2 = 0 and dependent columns) and `ConvergenceError`.
         """
         check_name(family)
@@ -111,6 +113,7 @@ class Head:
         """Fits to rows of a design matrix held in memory; see `fit`."""
         family.check(rows.y)
         family = by_column(family) if checked_l1(l1, l2) else family
+        refuse_too_large(1 if family.shared else family.K, design.d)
         total = float(rows.w.sum())
         penalised = design.penalised(penalize_bias=penalize_bias)
         path = LeaveOneOutPath().choose(family, rows, penalised, l1=l1) if l2 == "auto" else None
@@ -169,7 +172,7 @@ class Head:
         return self.family.expand(self.design.original_units(self.V).T).T
 
     def curvature_from(self, packed: Float[Tensor, "m q"]) -> Curvature:
-        """The curvature of the objective whose data part is `packed` = `Σ w s qᵀ`; on the active set with an L1 term."""
+        """The curvature of the objective whose data part is `packed = Σ w s qᵀ`; on the active set of an L1 term."""
         free = active_subspace(self.family, self.V, self.penalised) if self.l1 else None
         return Curvature(packed, self.penalty, self.total_weight, self.family.K, self.family.shared, self.names, free)
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .curvature.dense import Curvature, second_moments
+from .curvature.dense import ROWS, Curvature, second_moments
 from .errors import ConvergenceError, SeparableError, SingularCurvatureError
 from .families import Family
 
@@ -45,10 +45,18 @@ def moments(family: Family, V: Float[Tensor, "K d"], H: Float[Tensor, "n d"], y:
     return Moments(
         loss=w @ family.loss(z, y),
         gradient=(r * w[:, None]).T @ H,
-        curvature=second_moments(family.curvature(z) * w[:, None], H),
+        curvature=weighted_curvature(family, z, H, w),
         gradient_scale=w @ (r.norm(dim=1) * H.norm(dim=1)),
         margin=_smallest_margin(family, z[w > 0], y[w > 0]),
     )
+
+
+def weighted_curvature(
+    family: Family, z: Tensor, H: Float[Tensor, "n d"], w: Float[Tensor, " n"]
+) -> Float[Tensor, "m q"]:
+    """`Σ w s qᵀ`, some rows at a time."""
+    rows = zip(z.split(ROWS), H.split(ROWS), w.split(ROWS), strict=True)
+    return second_moments((family.curvature(part) * weights[:, None], h) for part, h, weights in rows)
 
 
 def _smallest_margin(family: Family, z: Tensor, y: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..curvature.dense import packed_size
+from ..curvature.dense import dense_bytes, packed_size
 from ..engine import SHARD_ROWS
 from ..families import Family
 from ..sources.source import Source
@@ -47,7 +47,6 @@ def plan(source: Source, family: Family, l2: float | str) -> Plan:
     on_sample = TRUST + (PATH if l2 == "auto" else 0)
     factorisations = NEWTON + on_sample
     flops = work * ((NEWTON + 1) * n + on_sample * sampled) + factorisations * (K * d) ** 3
-    blocks = 8 * (4 * (K * d) ** 2 + 6 * packed_size(K) * packed_size(d))
     return Plan(
         rows=n,
         columns=len(source.columns),
@@ -55,7 +54,7 @@ def plan(source: Source, family: Family, l2: float | str) -> Plan:
         passes=NEWTON + 3,
         sampled_rows=sampled,
         seconds=flops / (WITHIN * _rate()),
-        peak_bytes=INTERPRETER + blocks + 8 * d * (2 * sampled + 2 * SHARD_ROWS),
+        peak_bytes=INTERPRETER + dense_bytes(K, d) + 8 * d * (2 * sampled + 2 * SHARD_ROWS),
         disk_bytes=120 * n + (0 if source.spec() else 8 * d * n),
     )
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from ..curvature.dense import refuse_too_large
 from ..design import Design
 from ..engine import SHARD_ROWS, Progress, manifest, stage, write_json
 from ..errors import (
@@ -103,6 +104,7 @@ def audit(
             image_shape=image_shape, workdir=folder.source,
         )  # fmt: skip
         chosen = family_of(source, family)
+        refuse_too_large(1 if chosen.shared else chosen.K, len(source.columns) + 1)
         arguments = {
             "family": chosen.name,
             "l2": l2,

@@ -13,7 +13,8 @@ saturated heads. With few packed curvatures (K ≤ 4) building `q` costs more th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -23,7 +24,7 @@ from jaxtyping import Float, Int64
 from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 
-from ..errors import SingularCurvatureError
+from ..errors import ShapeError, SingularCurvatureError
 from .subspace import Subspace
 
 ROWS = 1024  # rows a product takes at a time: q of them stays in the outer cache
@@ -61,12 +62,16 @@ def _packed_outer(HT: Float[Tensor, "d b"]) -> Iterator[tuple[slice, Float[Tenso
             start, used = start + used, 0
 
 
-def second_moments(s: Float[Tensor, "n m"], H: Float[Tensor, "n d"]) -> Float[Tensor, "m q"]:
-    """`Σ_i s_i q_iᵀ`: m weighted second-moment matrices of the rows of H, packed. O(n m d²/2) multiply-adds."""
-    d, m = H.shape[1], s.shape[1]
-    total = torch.zeros(m, packed_size(d), dtype=torch.float64)
-    for rows in range(0, len(H), ROWS):
-        h, weights = H[rows : rows + ROWS], s[rows : rows + ROWS]
+def second_moments(rows: Iterable[tuple[Float[Tensor, "n m"], Float[Tensor, "n d"]]]) -> Float[Tensor, "m q"]:
+    """`Σ_i s_i q_iᵀ`: m weighted second-moment matrices, packed. O(n m d²/2) multiply-adds.
+
+    `rows` gives at least one pair (s, H), each of about `ROWS` rows.
+    """
+    total = torch.empty(0)
+    for weights, h in rows:
+        m, d = weights.shape[1], h.shape[1]
+        if not len(total):
+            total = torch.zeros(m, packed_size(d), dtype=torch.float64)
         if m < FEW:
             a, b = _triangle(d)
             for k in range(m):
@@ -112,6 +117,23 @@ def assemble(packed: Float[Tensor, "m q"], d: int, penalty: Float[Tensor, " d"])
     A = A.reshape(K * d, K * d)
     A.diagonal().add_(penalty.repeat(K))
     return A
+
+
+def dense_bytes(K: int, d: int) -> int:
+    """A head of K × d parameters at its peak: A, its factor, its inverse, packed blocks, the rows in two threads."""
+    blocks = packed_size(K) * packed_size(d)
+    return 8 * (4 * (K * d) ** 2 + 6 * blocks + 2 * ROWS * 6 * K**2)
+
+
+def refuse_too_large(K: int, d: int) -> None:
+    """Raises `ShapeError` where that is more than the memory of this machine."""
+    needed, there = dense_bytes(K, d) / 2**30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    if needed > there:
+        raise ShapeError(
+            f"{K} outputs × {d} columns are {K * d:,} parameters, whose exact curvature takes {needed:,.0f} GiB; this "
+            f"machine has {there:,.0f} GiB. Project the features to fewer columns (PCA), audit fewer classes at a "
+            'time, or give one-hot targets to family="linear", which needs one block for all outputs'
+        )
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,9 @@ def test_the_error_says_what_where_and_what_to_do(name: str):
 
 def test_what_a_fitted_head_refuses():
     head = Head.fit(X, WORDS, l2=1e-2)
-    with pytest.raises(assay.ShapeError, match=r"features have shape \(120, 3\); the head was made for \[n, 4\]"):
+    with pytest.raises(assay.ShapeError, match="3 feature columns; the head was made for 4"):
         head.logits(X[:, :3])
-    with pytest.raises(assay.ShapeError, match=r"the head was made for \[n, 4\]"):
+    with pytest.raises(assay.ShapeError, match="the head was made for 4"):
         head.leverage(X[:, :3], WORDS)
     with pytest.raises(assay.SourceError, match=r"row 7: label 'dog' .* 3 classes \('ant', 'bee', 'cat'\)"):
         head.leverage(X, np.where(np.arange(120) == 7, "dog", WORDS))

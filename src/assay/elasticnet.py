@@ -162,7 +162,8 @@ def _coordinate_descent(
     """scikit-learn's, on the Gram matrix; what it leaves over is for the exact solution on the active set."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found: Any = lasso_path(
+        path: Any = lasso_path  # its annotations deny what its documentation offers
+        found = path(
             np.asfortranarray(factor.T.numpy()), y.numpy(), alphas=[l1 / len(q)], precompute=S.numpy(), Xy=q.numpy(),
             coef_init=start.numpy(), tol=tolerance, max_iter=1000,
         )  # fmt: skip

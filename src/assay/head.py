@@ -10,6 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -25,10 +26,10 @@ from .families import Family, by_column, check_name, make_family
 from .l2 import L2Path, LeaveOneOutPath, Rows
 from .leverage import Leverage
 from .newton import Fit, Moments, Objective
-from .sources.identity import hashed, refuse_twins
 from .sources.open import open_source
-from .sources.scan import check, merge, scan_shard
-from .sources.source import Batch, Source
+from .sources.samples import read_features, read_samples, whole
+from .sources.scan import merge, scan_shard
+from .sources.source import Source
 
 
 @dataclass(frozen=True)
@@ -161,11 +162,15 @@ class Head:
 
     def logits(self, features: Any) -> Float[Tensor, "n C"]:
         """`z = V h`, in all C class columns (one for logistic, the predictions for linear)."""
-        return self.family.expand(self.design.matrix(torch.as_tensor(features)) @ self.V.T)
+        return self.family.expand(self.matrix(features) @ self.V.T)
 
     def probabilities(self, features: Any) -> Float[Tensor, "n classes"]:
         """Class probabilities in the order of `class_names`."""
-        return self.family.probabilities(self.design.matrix(torch.as_tensor(features)) @ self.V.T)
+        return self.family.probabilities(self.matrix(features) @ self.V.T)
+
+    def matrix(self, features: Any) -> Float[Tensor, "n d"]:
+        """Rows h of `[n, columns]` features, a frame's columns found by name; raises `SourceError`, `ShapeError`."""
+        return self.design.matrix(read_features(self.columns, features))
 
     def coefficients(self) -> Float[Tensor, "C columns"]:
         """The weights in the units of the original columns, bias last, one row a class (or output)."""
@@ -189,19 +194,22 @@ class Head:
     ) -> Leverage:
         """The training set's leverage blocks and all that is read from them: Cook's distance, leave-one-out, dfbeta.
 
-        `features`, `labels`, `weights` are those the head was fitted to; `ids` default to positions. O(n P²/2) time.
+        `features`, `labels`, `weights` are those the head was fitted to, a frame's columns in any order; `ids` default
+        to positions. O(n P²/2) time.
         Raises `ShapeError`, `SourceError` where a label is not one of the head's.
         """
-        data = (features, labels) if ids is None else (features, labels, ids)
-        source = open_source(data, weight=weights, regression=not self.family.classifies, vocabulary=self.vocabulary)
-        batch = whole(source)
-        check(batch, source, 0)
-        if ids is not None:
-            refuse_twins(hashed(batch.ids), source)
+        batch = read_samples(self.columns, self.vocabulary, features, labels, weights=weights, ids=ids)
         rows = Rows(self.design.matrix(batch.x), batch.y, batch.w)
         self.family.check(rows.y)
         curvature = self.curvature_from(rows.sums(self.family)(self.V).curvature)
-        return Leverage(self.family, self.design, self.V, curvature, batch.ids, rows.H, rows.y, rows.w, self.l1)
+        return self.leverage_of(curvature, batch.ids, rows)
+
+    def leverage_of(self, curvature: Curvature, ids: pa.Array, rows: Rows) -> Leverage:
+        """The leverage blocks of rows of the design matrix under a curvature."""
+        return Leverage(
+            self.family, self.design, self.V, curvature, ids, rows.H, rows.y, rows.w, self.l1, self.columns,
+            self.vocabulary,
+        )  # fmt: skip
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file: the tensors in float64, the rest as JSON in its header."""
@@ -245,11 +253,6 @@ class Head:
 
 
 _SCALARS = ("l2", "l1", "total_weight", "penalize_bias", "iterations", "gradient_norm", "gradient_scale", "decrement")
-
-
-def whole(source: Source) -> Batch:
-    """All rows of a source as one batch in memory."""
-    return next(iter(source.batches(len(source))))
 
 
 def family_of(source: Source, name: str | None) -> Family:

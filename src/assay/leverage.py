@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -19,6 +20,7 @@ from .curvature.dense import ROWS, Curvature, unpack
 from .design import Design
 from .errors import ShapeError, UnknownIdError
 from .families import Family
+from .sources.samples import read_samples
 from .threads import in_threads
 
 SOLE = 1e-9  # smallest eigenvalue of I − w S M (roughly) below which a sample alone determines a parameter
@@ -166,6 +168,8 @@ class Leverage:
     y: Tensor
     w: Float[Tensor, " n"]
     l1: float = 0.0  # λ1 of an elastic net, whose curvature lives on its active set
+    columns: tuple[str, ...] = ()  # names of the features, and of the classes in code order: how other samples are read
+    vocabulary: tuple[Any, ...] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.H) == len(self.y) == len(self.w):
@@ -173,6 +177,15 @@ class Leverage:
                 f"{len(self.H)} feature rows, {len(self.y)} labels, {len(self.w)} weights and {len(self.ids)} ids: "
                 "give one of each per sample"
             )
+
+    def read(self, features: Any, labels: Any) -> tuple[Float[Tensor, "m d"], Tensor]:
+        """Other samples as rows h and labels y: `features` `[m, columns]`, `labels` class names or targets.
+
+        Raises `SourceError`, `ShapeError`.
+        """
+        batch = read_samples(self.columns, self.vocabulary, features, labels)
+        self.family.check(batch.y)
+        return self.design.matrix(batch.x), batch.y
 
     @cached_property
     def scores(self) -> Scores:

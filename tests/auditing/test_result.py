@@ -107,7 +107,7 @@ def test_new_samples_that_cannot_be_scored(audit: assay.Audit):
     lacking = pd.DataFrame(frame()).drop(columns="f2")
     with pytest.raises(assay.SourceError, match=r"features='f2' matches no numeric column"):
         audit.score(lacking)
-    with pytest.raises(assay.ShapeError, match=r"1 of the head's 4 columns are missing: f2"):
+    with pytest.raises(assay.ShapeError, match=r"1 of the head's 4 columns are missing: 'f2'"):
         audit.score((lacking.drop(columns="y"), Y))
     with pytest.raises(assay.SourceError, match="row 2: feature 'x1' is nan"):
         audit.score((np.where(np.arange(28).reshape(7, 4) == 9, np.nan, NEW), Y[:7]))

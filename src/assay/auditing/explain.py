@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ..curvature.dense import Curvature
 from ..head import Head
-from ..influence.pairs import Ranking, TopInfluences, gradients, influence_matrix
+from ..influence.pairs import Ranking, TopInfluences, check_top_k, gradients, influence_matrix
 from ..sources.source import Source
 
 BATCH = 4_096
@@ -37,6 +37,7 @@ class Explanation:
 
 def explain_rows(source: Source, head: Head, curvature: Curvature, rows: pa.Table, *, top_k: int) -> list[Explanation]:
     """Explanations of these score rows, in one pass over the source: O(m P² + n m P) time, O(m P) memory."""
+    check_top_k(top_k)
     positions = rows["row"].to_pylist()
     tests = source.take(positions)
     family, V = head.family, head.V

@@ -158,12 +158,12 @@ class Audit:
         features of a table are found by the names they had. Raises `SourceError`, `ShapeError`.
         """
         head, curvature = self._state
-        source, order = open_matching(new, self.info["source"]["choice"], head, columns)
+        source = open_matching(new, self.info["source"]["choice"], head, columns)
         parts: list[pa.Table] = []
         first = 0
         for batch in source.batches(65_536):
             check(batch, source, first)
-            H = head.design.matrix(batch.x[:, order])
+            H = head.design.matrix(batch.x)
             scores = read_scores(head.family, curvature, head.V, H, batch.y, batch.w, in_training=False)
             kinds = tell_kinds(
                 head.family, scores, batch.y, mean_logit_variance=self.info["mean_logit_variance"], noise=self._noise

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pyarrow as pa
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,10 +12,12 @@ from torch import Tensor
 from ..elasticnet import minimise
 from ..head import Head
 from ..l2 import Rows
-from ..leverage import Leverage
+from ..leverage import read_scores
 from ..newton import Fit
 from .kinds import Kinds, robust_noise, tell_kinds
 
+GROSS = 3.0  # how many times the noise a planted error of a target is, at least: less could not be told from noise
+TRIES = 64  # rows among which a target that far away is looked for; without one, the farthest is taken
 EFFORT = tuple(k / 200 for k in range(201))
 """Shares of the data inspected, best first, at which recall is given."""
 
@@ -52,12 +53,13 @@ class Flips:
     ) -> Planted:
         """Flips labels of `rows`, refits from `start` at the head's total penalty, and counts how many come back."""
         flips = min(max(self.least, round(self.share * len(rows.y))), max(len(rows.y) // 10, 1))
-        suspects = min(flips + int(_mislabeled(head, rows, start).is_label_issue.sum()), len(rows.y))
+        kinds, noise = _mislabeled(head, rows, start)
+        suspects = min(flips + int(kinds.is_label_issue.sum()), len(rows.y))
         curves = torch.empty(self.repeats, len(rows.y), dtype=torch.float64)
         for repeat in range(self.repeats):
             generator = torch.Generator().manual_seed(self.seed + 1 + repeat)
-            flipped, y = _flip(head, rows, flips, generator)
-            score = _mislabeled(head, Rows(rows.H, y, rows.w), start).mislabeled_score
+            flipped, y = _flip(head, rows, flips, noise, generator)
+            score = _mislabeled(head, Rows(rows.H, y, rows.w), start)[0].mislabeled_score
             found = torch.isin(score.argsort(descending=True, stable=True), flipped)
             curves[repeat] = found.cumsum(0) / flips
             advance()
@@ -82,12 +84,18 @@ def fit_rows(head: Head, rows: Rows, start: Float[Tensor, "K d"]) -> Fit:
     return minimise(head.objective(rows.sums(head.family), total_weight=float(rows.w.sum())), start)
 
 
-def _flip(head: Head, rows: Rows, flips: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Which rows were flipped, and the labels: another class at random, or the target of another row."""
+def _flip(
+    head: Head, rows: Rows, flips: int, noise: Tensor | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Which rows were flipped, and the labels: another class at random, or another row's target, `GROSS` noise away."""
     order = torch.randperm(len(rows.y), generator=generator)
-    if not head.family.classifies:
+    if noise is not None:
         which, y = order[:flips], rows.y.clone()
-        y[which] = rows.y[torch.randint(len(y), (flips,), generator=generator)]
+        others = rows.y[torch.randint(len(y), (flips, TRIES), generator=generator)]
+        away = ((others - y[which, None]) / noise).abs().amax(2)
+        enough = away >= GROSS
+        chosen = torch.where(enough.any(1), enough.double().argmax(1), away.argmax(1))
+        y[which] = others[torch.arange(flips), chosen]
         return which, y
     classes = max(head.family.C, 2)
     left = torch.bincount(rows.y, minlength=classes)
@@ -102,10 +110,10 @@ def _flip(head: Head, rows: Rows, flips: int, generator: torch.Generator) -> tup
     return which, y
 
 
-def _mislabeled(head: Head, rows: Rows, start: Tensor) -> Kinds:
+def _mislabeled(head: Head, rows: Rows, start: Tensor) -> tuple[Kinds, Tensor | None]:
+    """What the head says of its labels once it is fitted to them, and the noise of its targets."""
     fit = fit_rows(head, rows, start)
-    ids = pa.array(range(len(rows.y)))
-    scores = Leverage(head.family, head.design, fit.V, fit.curvature, ids, rows.H, rows.y, rows.w).scores
+    scores = read_scores(head.family, fit.curvature, fit.V, rows.H, rows.y, rows.w)
     noise = None if head.family.classifies else robust_noise(scores.loo_logits - rows.y)
     mean = float(scores.logit_variance.mean())
-    return tell_kinds(head.family, scores, rows.y, mean_logit_variance=mean, noise=noise)
+    return tell_kinds(head.family, scores, rows.y, mean_logit_variance=mean, noise=noise), noise

@@ -23,6 +23,7 @@ from ..newton import Fit
 from .planted import Flips, Planted, fit_rows
 
 VERDICTS = ("trust", "caution", "do not trust")
+FEWEST = 10  # refits, and planted errors, below which nothing more than caution is deserved
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Trust:
     ) -> TrustReport:
         """The report for `head`; `rows` are its training rows, or a sample of them."""
         sampled = fit_rows(head, rows, head.V)
-        leverage = Leverage(head.family, head.design, sampled.V, sampled.curvature, ids, rows.H, rows.y, rows.w)
+        leverage = replace(head, V=sampled.V).leverage_of(sampled.curvature, ids, rows)
         advance()
         refits = self._refit(_with(head, sampled, rows), leverage)
         advance()
@@ -102,8 +103,9 @@ class Trust:
         checks = (
             _stationary(head),
             _conditioned(sampled),
-            _overfitted(sampled),
+            _overfitted(sampled, rows),
             _separated(head, rows, sampled.V),
+            _skilled(leverage),
             _agrees(refits),
             _recovers(planted),
         )
@@ -174,8 +176,9 @@ def _conditioned(fit: Fit) -> Check:
     )
 
 
-def _overfitted(fit: Fit) -> Check:
-    value = fit.curvature.effective_parameters / fit.curvature.total_weight
+def _overfitted(fit: Fit, rows: Rows) -> Check:
+    samples = float(rows.w.sum() ** 2 / rows.w.square().sum())  # Kish's effective number: no unit of weight in it
+    value = fit.curvature.effective_parameters / samples
     return _judged(
         "effective parameters / N",
         value,
@@ -211,20 +214,45 @@ def _separated(head: Head, rows: Rows, V: Tensor) -> Check:
     return Check("training error", error, 0.0, verdict, sentence)
 
 
-def _agrees(refits: RefitCheck) -> Check:
-    value = refits.correlation
+def _skilled(leverage: Leverage) -> Check:
+    """One minus the mean leave-one-out loss over that of a model which knows only how often each label occurs."""
+    family, y, w = leverage.family, leverage.y, leverage.w
+    loo = leverage.scores.loo_loss
+    known = ~loo.isnan() & (w > 0)
+    weight, total = w[known], float(w[known].sum())
+    if family.classifies:
+        share = torch.zeros(max(family.C, 2), dtype=torch.float64).index_add(0, y, w) / w.sum()
+        base = -float(share[share > 0] @ share[share > 0].log())
+    else:
+        base = float(w @ (y - w @ y / w.sum()).square().sum(1)) / float(w.sum()) / 2
+    value = 1 - float(weight @ loo[known]) / total / base if total and base else math.nan
     return _judged(
-        "agreement with refits",
+        "skill",
         value,
-        (0.95, 0.8),
-        f"Against {len(refits.ids)} real leave-one-out refits the predicted change of loss correlates {value:.3f}, "
-        f"median error {refits.median_relative_error:.1%}.",
+        (0.05, 0.0),
+        f"Of samples it has not seen, the head explains {value:.1%} more than how often each label occurs."
+        if value > 0
+        else "Of samples it has not seen, the head says no more than how often each label occurs: the features tell "
+        "nothing of the labels, or l2 is far from its best.",
         high_is_bad=False,
     )
 
 
+def _agrees(refits: RefitCheck) -> Check:
+    value, count = refits.correlation, len(refits.ids)
+    sentence = f"Against {count} real leave-one-out refits the predicted change of loss correlates {value:.3f}, "
+    sentence += f"median error {refits.median_relative_error:.1%}."
+    if count < FEWEST:
+        sentence = f"Only {count} samples could be left out and refitted; that is too few to judge the scores by."
+        return Check("agreement with refits", value, 0.95, VERDICTS[1], sentence)
+    return _judged("agreement with refits", value, (0.95, 0.8), sentence, high_is_bad=False)
+
+
 def _recovers(planted: Planted) -> Check:
     chance = planted.suspects / planted.rows
+    if planted.flips * planted.repeats < FEWEST:
+        sentence = f"Only {planted.flips} label errors could be planted; that is too few to judge the scores by."
+        return Check("planted flips found", planted.recall_at_suspects, 0.5 + chance / 2, VERDICTS[1], sentence)
     return _judged(
         "planted flips found",
         planted.recall_at_suspects,

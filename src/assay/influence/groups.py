@@ -21,7 +21,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..curvature.dense import Curvature, unpack
-from ..design import Design
 from ..elasticnet import minimise
 from ..errors import ShapeError, UnknownIdError
 from ..families import Family
@@ -53,31 +52,27 @@ class GroupInfluence:
     exact: Float[Tensor, "K d"] | None
     share: float
     cooks_distance: float
-    family: Family
-    design: Design
-    V: Float[Tensor, "K d"]
+    model: Leverage
 
-    def loss_change(self, features: Any, labels: Tensor) -> Float[Tensor, " m"]:
+    def loss_change(self, features: Any, labels: Any) -> Float[Tensor, " m"]:
         """`∇ℓ(t)ᵀ x` for m samples: the change of their losses to first order in the shift, in nats.
 
-        Positive: the group supports t, without it the loss there rises. `labels` are int64 codes, or float targets
-        `[m, outputs]`. Raises `ShapeError`.
+        Positive: the group supports t, without it the loss there rises. `labels` are class names, or targets. Raises
+        `SourceError`, `ShapeError`.
         """
-        H = self.design.matrix(torch.as_tensor(features))
-        self.family.check(labels)
-        r = self.family.residual(H @ self.V.T, labels)
+        H, y = self.model.read(features, labels)
+        r = self.model.family.residual(H @ self.model.V.T, y)
         return torch.linalg.vecdot(r, H @ self.shift.T)
 
-    def loss_without(self, features: Any, labels: Tensor) -> Float[Tensor, " m"]:
+    def loss_without(self, features: Any, labels: Any) -> Float[Tensor, " m"]:
         """`ℓ(t)` under the weights `θ + shift` (those of the refit where there was one), in nats."""
-        H = self.design.matrix(torch.as_tensor(features))
-        self.family.check(labels)
+        H, y = self.model.read(features, labels)
         shift = self.shift if self.exact is None else self.exact
-        return self.family.loss(H @ (self.V + shift).T, labels)
+        return self.model.family.loss(H @ (self.model.V + shift).T, y)
 
     def original_units(self) -> Float[Tensor, "K columns"]:
         """The shift of the weights of the original columns, bias last; K columns of contrasts for a softmax."""
-        return self.design.original_units(self.shift)
+        return self.model.design.original_units(self.shift)
 
 
 def group_influence(
@@ -116,9 +111,7 @@ def shift_without(model: Leverage, group: Rows, ids: pa.Array, *, order: int | s
         exact=None,
         share=float(group.w.sum()) / curvature.total_weight,
         cooks_distance=curvature.total_weight * float((sums.gradient * first).sum()),
-        family=family,
-        design=model.design,
-        V=V,
+        model=model,
     )
 
 

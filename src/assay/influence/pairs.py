@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..curvature.dense import ROWS
+from ..errors import ShapeError
 from ..families import Family
 from ..leverage import Leverage
 
@@ -52,6 +53,12 @@ def influence_matrix(
     X = solved.flatten(1).T
     parts = zip(H.split(ROWS), y.split(ROWS), strict=True)
     return N * torch.cat([gradients(family, V, *part).flatten(1) @ X for part in parts])
+
+
+def check_top_k(top_k: int) -> None:
+    """Raises `ShapeError` where fewer than one are asked for."""
+    if top_k < 1:
+        raise ShapeError(f"top_k={top_k}; ask for at least one")
 
 
 class TopInfluences:
@@ -92,16 +99,17 @@ class TopInfluences:
         return tuple(out)
 
 
-def influence_on(leverage: Leverage, features: Tensor, labels: Tensor, *, top_k: int = 20) -> Influences:
+def influence_on(leverage: Leverage, features: Any, labels: Any, *, top_k: int = 20) -> Influences:
     """The training samples that most support and most oppose each of m test samples.
 
     `I(i, t) = N r_tᵀ (I⊗h_t)ᵀ A⁻¹ (I⊗h_i) r_i` (Koh & Liang 2017, eq. 2 with the opposite sign): solved for the m test
     gradients once, then one product over the training rows; O(m P² + n m P) time, the n × m matrix is never held.
-    `features` `[m, columns]`; `labels` int64 codes `[m]`, or float targets `[m, outputs]`.
+    `features` `[m, columns]` (a frame's columns are found by name); `labels` `[m]` class names, or targets. Raises
+    `SourceError`, `ShapeError`.
     """
+    check_top_k(top_k)
     family, V, N = leverage.family, leverage.V, leverage.curvature.total_weight
-    family.check(labels)
-    solved = leverage.curvature.solve(gradients(family, V, leverage.design.matrix(features), labels))
+    solved = leverage.curvature.solve(gradients(family, V, *leverage.read(features, labels)))
     top = TopInfluences(top_k)
     first = 0
     for H, y in zip(leverage.H.split(ROWS), leverage.y.split(ROWS), strict=True):

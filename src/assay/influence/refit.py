@@ -20,6 +20,8 @@ from ..errors import UnknownIdError
 from ..families import Family
 from ..head import Head
 from ..newton import Moments, moments
+from ..sources.open import open_source
+from ..sources.samples import matched
 from ..sources.source import Source
 from .removal import check_left, class_weights, refuse_repeated
 
@@ -55,15 +57,21 @@ DesignRows = Callable[[], Iterator[Removed]]
 
 
 def refit_without(
-    head: Head, source: Source, ids: Sequence[Any], *, together: bool = False, iterations: int = 60
+    head: Head, source: Any, ids: Sequence[Any], *, together: bool = False, iterations: int = 60
 ) -> Refits:
     """Refits `head` on `source` without each of `ids` (or, `together`, without all of them at once).
+
+    `source` holds the samples the head was fitted to: a `Source`, or whatever `open_source` takes by itself, such as
+    `(X, y)`; columns of tables are found by name.
 
     Warm-started Newton with the curvature of the full head, less the removed sample's own part at the full head
     (Woodbury, K × K), so each step costs one gradient pass for all refits together: O(n d K m) a step, linear
     convergence at a rate of about 1/N. A refit that does not contract is finished by full Newton. Raises
-    `UnknownIdError`, and `ShapeError` where a class would be left without samples.
+    `UnknownIdError`, and `ShapeError` where a class would be left without samples, or the source is not the head's.
     """
+    regression = head.vocabulary is None
+    opened = open_source(source, regression=regression, vocabulary=head.vocabulary)
+    source = matched(opened, head.columns, head.vocabulary)
     if together:
         refuse_repeated(ids)
     positions = _positions(source, ids)

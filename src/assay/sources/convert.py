@@ -52,7 +52,13 @@ def embedded(batch: pa.RecordBatch, name: str, width: int, dtype: torch.dtype, w
 def codes(column: pa.Array, vocabulary: pa.Array, name: str, where: Where) -> Int64[Tensor, " b"]:
     """The position of each label in the vocabulary."""
     refuse_null(column, f"the label column {name!r}", where)
-    found = pc.index_in(as_labels(column, name, where), value_set=vocabulary)
+    labels = as_labels(column, name, where)
+    if labels.type != vocabulary.type:
+        raise SourceError(
+            f"the labels in column {name!r} are {labels.type}, but the classes are {vocabulary.type} "
+            f"({some(vocabulary.to_pylist())}); give labels of that type"
+        )
+    found = pc.index_in(labels, value_set=vocabulary)
     if found.null_count:
         row = first(found.is_null())
         raise SourceError(

@@ -231,8 +231,19 @@ def test_weight_two_is_a_row_given_twice():
     assert_close(a.cooks_distance()[5], b.cooks_distance()[5], rtol=1e-9, atol=0)
     assert_close(a.logit_variance()[5], b.logit_variance()[5], rtol=1e-9, atol=0)
     assert_close(a.leverage()[5], 2 * b.leverage()[5], rtol=1e-9, atol=0)
-    # its leave-one-out removes the whole weight: both copies at once, by one Newton step
+    # its leave-one-out removes the whole weight: both copies at once, by one Newton step (exactly, for squared error)
     both = assay.refit_without(twice, assay.open_source((twice_X, twice_y)), [5, 80], together=True)
     logits = twice.family.expand(b.H[5:6] @ both.V[0].T)
     full = once.logits(X[5:6])
     assert_close(a.leave_one_out().logits[5:6] - full, logits - full, rtol=0.1, atol=0.02)
+
+
+def test_leaving_out_a_row_of_weight_two_is_the_refit_without_it():
+    X, y = oracles.regression(40, 3, 1)
+    w = np.ones(40)
+    w[5] = 2
+    head = fit("linear", X, y, l2=1e-2, weights=w)
+    rest = np.arange(40) != 5
+    expected = Ridge(alpha=head.l2 * 41).fit(X[rest], y[rest]).predict(X[5:6])
+    loo = head.leverage(X, y, weights=w).leave_one_out()
+    np.testing.assert_allclose(loo.logits[5].numpy(), expected, rtol=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from .curvature.dense import Curvature
 from .elasticnet import minimise
-from .errors import ConvergenceError, SeparableError, SingularCurvatureError
+from .errors import AssayWarning, ConvergenceError, SeparableError, SingularCurvatureError
 from .families import Family
 from .leverage import read_scores
 from .newton import Moments, Newton, Objective, moments
@@ -93,7 +94,20 @@ class LeaveOneOutPath:
                 break
         if not grid:
             raise ConvergenceError('l2="auto": the head could not be fitted at any penalty; standardize the columns')
-        return L2Path(grid[losses.index(min(losses))], tuple(grid), tuple(losses))
+        best = losses.index(min(losses))
+        if best in (0, len(self.points()) - 1):
+            edge, beyond = (
+                ("heaviest", "the features may tell nothing of the labels")
+                if best == 0
+                else ("lightest", "the labels follow from the features all but exactly")
+            )
+            warnings.warn(
+                f'l2="auto" chose {grid[best]:g}, the {edge} penalty it tries: {beyond}, or another would be better '
+                "still; pass l2= to choose it yourself",
+                AssayWarning,
+                4,
+            )
+        return L2Path(grid[best], tuple(grid), tuple(losses))
 
     def points(self) -> list[float]:
         count = round((self.upper - self.lower) * self.per_decade)

@@ -123,7 +123,7 @@ def test_the_trust_report_is_there_and_the_same_after_loading(digits_audit: assa
     trust = digits_audit.trust
     assert trust.verdict == "trust"
     assert len(trust.refits.ids) >= 10
-    assert len(trust.checks) == 6
+    assert len(trust.checks) == 7
     assert all(check.sentence.endswith((".", ")")) for check in trust.checks)
     assert assay.load(digits_audit.path).trust == trust
 

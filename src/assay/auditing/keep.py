@@ -1,20 +1,25 @@
-"""Samples that live in memory, kept as a file of the audit: every column of the user's, so that all can be exported."""
+"""Samples as files that an audit can read again and again: what lives in memory is kept, what reads badly is copied."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..engine import atomic
+from ..sources.choose import is_text
 from ..sources.open import open_source
+from ..sources.parquet import ParquetFiles
 from ..sources.source import Source, block_rows
 from ..sources.spill import KEY, spill
 from ..sources.store import Memory
 from ..sources.table import TableSource
+
+GROUPS = 4  # shards that a row group may hold before it is copied
 
 
 def kept(source: Source, path: Path) -> Source:
@@ -31,6 +36,43 @@ def kept(source: Source, path: Path) -> Source:
     except pa.ArrowException:  # a column without a role, of a type that Parquet does not know
         return spill(source, path)
     return open_source(path)
+
+
+def spec_of(source: Source) -> dict[str, Any]:
+    """How to open a source that `kept` made."""
+    spec = source.spec()
+    if spec is None:
+        raise AssertionError(f"{type(source).__name__} was not kept")
+    return spec
+
+
+def regrouped(source: Source, folder: Path, rows: int) -> Source:
+    """The source, or a copy for this run in row groups of `rows` where its own hold more than `GROUPS` times as many.
+
+    A row is decoded from the beginning of its row group: of groups of a million rows, as other tools write them, every
+    shard would decode half a million, and every thread hold a page of each column.
+    """
+    if not isinstance(source, TableSource) or not isinstance(source.store, ParquetFiles):
+        return source
+    store = source.store
+    if store.largest_group() <= GROUPS * rows:
+        return source
+    folder.mkdir(parents=True, exist_ok=True)
+    used = source.choice.used()
+    copies = [folder / f"{i:05d}.parquet" for i in range(len(store.files))]
+    for file, copy in zip(store.files, copies, strict=True):
+        if not copy.exists():
+            _copy(ParquetFiles.open([file]), used, copy, rows)
+    return replace(source, store=replace(ParquetFiles.open(copies), origins=store.files))
+
+
+def _copy(store: ParquetFiles, columns: list[str], path: Path, rows: int) -> None:
+    fields = [store.schema.field(name) for name in columns]
+    schema = pa.schema(fields, store.schema.metadata)
+    texts = [field.name for field in fields if is_text(field.type)]
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=texts) as writer:
+        for batch in store.read(columns, 0, len(store), rows):
+            writer.write_batch(batch.cast(schema), row_group_size=rows)
 
 
 def _write(source: TableSource, table: pa.Table, path: Path) -> None:

@@ -39,7 +39,7 @@ from ..sources.scan import Scan
 from ..sources.source import Source
 from .columns import SIGN, UNITS
 from .folder import Folder, Temporary
-from .keep import kept
+from .keep import kept, regrouped, spec_of
 from .passes import Passes, at_weights, save_curvature, second_moment
 from .result import Audit
 from .sample import sample_rows
@@ -119,10 +119,13 @@ def audit(
         return Audit.open(folder, temporary)
     with executor(workers) if isinstance(workers, int) else nullcontext(workers) as pool:  # one for all passes
         with folder.cleared_by(SourceError, ShapeError):
-            passes = Passes(kept(source, folder.source / "source.parquet"), folder, pool, progress, shard_rows)
+            source = kept(source, folder.source / "source.parquet")
+            passes = Passes(regrouped(source, folder.work / "rows", shard_rows), folder, pool, progress, shard_rows)
             scan = passes.scan()
         with folder.cleared_by(SeparableError, SingularCurvatureError, ConvergenceError):
-            _Job(passes, scan, chosen, l2, standardize, seed).run(identity)
+            _Job(passes, scan, chosen, l2, standardize, seed).run(
+                {**identity, "source": folder.packed(spec_of(source))}
+            )
     return Audit.open(folder, temporary)
 
 
@@ -158,14 +161,11 @@ class _Job:
         save_curvature(fit.curvature, folder.curvature)
         shards = self.passes.score(mean_logit_variance, noise)
         trust = self._trust(head, sample)
-        spec = self.passes.source.spec()
-        assert spec is not None
         folder.finish(
             {
                 **identity,
                 "assay": version("assay"),
                 "versions": {name: version(name) for name in PACKAGES},
-                "source": folder.packed(spec),
                 "rows": self.scan.rows,
                 "total_weight": self.scan.total_weight,
                 "columns": list(head.columns),

@@ -33,6 +33,7 @@ class ParquetFiles:
     files: tuple[str, ...]
     ends: tuple[int, ...]
     schema: pa.Schema
+    origins: tuple[str, ...] = ()  # the files that errors name, where these are copies
 
     @classmethod
     def open(cls, paths: Sequence[str | os.PathLike[str]]) -> ParquetFiles:
@@ -78,7 +79,15 @@ class ParquetFiles:
     def where(self, row: int) -> str:
         i = min(int(np.searchsorted(self.ends, row, side="right")), len(self.files) - 1)
         origin = (self.schema.metadata or {}).get(ORIGIN)
-        return f"{origin.decode() if origin else self.files[i]}, row {row - self._begin(i)}"
+        return f"{origin.decode() if origin else (self.origins or self.files)[i]}, row {row - self._begin(i)}"
+
+    def largest_group(self) -> int:
+        """Rows of the largest row group."""
+        sizes: list[int] = []
+        for file in self.files:
+            with opened(file) as parquet:
+                sizes.append(int(np.diff(_groups(parquet)).max(initial=0)))
+        return max(sizes, default=0)
 
     def spec(self) -> dict[str, Any]:
         return {"kind": "parquet", "files": list(self.files)}

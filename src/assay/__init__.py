@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .influence.groups import GroupInfluence, group_influence
     from .influence.pairs import Influences, influence_on
     from .influence.refit import Refits, refit_without
+    from .influence.search import InfluentialGroup, most_influential_group
     from .leverage import LeaveOneOut, Leverage
     from .report import write_report
     from .sources.open import open_source
@@ -41,6 +42,7 @@ _HOMES = {
     "GroupInfluence": "influence.groups",
     "Head": "head",
     "Influences": "influence.pairs",
+    "InfluentialGroup": "influence.search",
     "LeaveOneOut": "leverage",
     "Leverage": "leverage",
     "Refits": "influence.refit",
@@ -51,6 +53,7 @@ _HOMES = {
     "group_influence": "influence.groups",
     "influence_on": "influence.pairs",
     "load": "auditing.result",
+    "most_influential_group": "influence.search",
     "open_source": "sources.open",
     "refit_without": "influence.refit",
     "write_report": "report",
@@ -66,6 +69,7 @@ __all__ = [
     "GroupInfluence",
     "Head",
     "Influences",
+    "InfluentialGroup",
     "LeaveOneOut",
     "Leverage",
     "MissingExtraError",
@@ -83,6 +87,7 @@ __all__ = [
     "group_influence",
     "influence_on",
     "load",
+    "most_influential_group",
     "open_source",
     "refit_without",
     "write_report",

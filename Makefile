@@ -28,10 +28,10 @@ lint: install  ## ruff and pyright (strict on src/)
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
 test: lint  ## lint and the tests that take seconds
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-all: lint  ## lint and every test, slow ones included
-	$(BIN)/python -m pytest -m ''
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m ''
 
 bench: install  ## the benchmarks; they write benchmarks/RESULTS.md
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

@@ -216,7 +216,7 @@ REFUSED = [
     (["audit", "train.parquet", "--label", "kind of", "--out", "train.parquet"], "train.parquet is a file"),
     (["report", "nothing"], "nothing holds no finished audit"),
     (["trust", "nothing"], "nothing holds no finished audit"),
-    (["export", "audit", "--to", "a.xlsx"], "name a .parquet or a .csv file"),
+    (["export", "audit", "--to", "a.xlsx"], "name a file that ends in .parquet or .csv"),
     (["report", "audit", "--to", "none/page.html"], "cannot be written"),
 ]
 
@@ -272,3 +272,41 @@ def test_help_does_not_wait_for_torch(arguments: list[str]):
     )
     assert done.stderr == "light\n"
     assert "Usage: assay" in done.stdout
+
+
+def test_score_group_and_duplicates_of_an_audit(folder: Path):
+    new = {f"f{j}": X[:20, j] + (9.0 if j == 2 else 0.0) for j in range(4)}
+    pq.write_table(pa.table({**new, "const": np.zeros(20), "kind of": Y[:20]}), folder / "new.parquet")
+    ends = together(
+        folder,
+        ["score", "audit", "new.parquet", "--to", "scored.csv"],
+        ["score", "audit", "new.parquet", "--json"],
+        ["group", "audit", "--where", "`kind of` == 'ant'"],
+        ["group", "audit", "--where", "given_label == 'ant' and f0 > 1"],
+        ["group", "audit", "--ids", "3, 4,5", "--order", "newton", "--refit", "--json"],
+        ["group", "audit", "--ids", "3,x"],
+        ["group", "audit"],
+        ["group", "audit", "--ids", "3", "--order", "5"],
+        ["duplicates", "audit", "--within", "0.9", "--to", "twins.parquet"],
+        ["duplicates", "audit", "--within", "0.9", "--json"],
+        ["duplicates", "audit", "--to", "audit/twins.parquet"],
+    )
+    scored, scored_json, bad, group, exact, typo, none, order, twins, twins_json, inside = ends
+    assert scored[0] == 0, scored[2]
+    assert scored[1].startswith("The training set is thin at 20 of 20")
+    assert list(pd.read_csv(folder / "scored.csv")["thin"]) == [True] * 20
+    assert strict_json(scored_json[1])["thin"]["new"] == 20
+    assert bad[0] == 1
+    assert "cannot be read" in bad[2]
+    assert group[0] == 0, group[2]
+    lines = group[1].splitlines()
+    assert lines[0] == f"group     {((Y == 'ant') & (X[:, 0] > 1)).sum()} samples, {lines[0].split(', ')[1]}"
+    assert lines[-1].split()[0] == "cat"
+    found = strict_json(exact[1])
+    assert (found["samples"], found["answer"]) == (3, "refit")
+    assert [row["class"] for row in found["classes"]] == ["ant", "bee", "cat"]
+    assert [typo[0], none[0], order[0], inside[0]] == [2, 2, 2, 1]
+    assert "'x' is no integer" in typo[2]
+    assert "lies in the audit" in inside[2]
+    assert pq.read_table(folder / "twins.parquet").num_rows == len(strict_json(twins_json[1]))
+    assert "in" in twins[1]

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .auditing.explain import Explanation
+    from .auditing.group import GroupEffect
     from .auditing.result import Audit, load
     from .auditing.run import audit
+    from .auditing.shift import Share, Shift
     from .errors import (
         AssayError,
         AssayWarning,
         ConvergenceError,
         EngineError,
-        MissingExtraError,
         OutputError,
         SeparableError,
         ShapeError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         SourceError,
         UnknownIdError,
     )
+    from .explore.duplicates import NearDuplicates, near_duplicates
     from .explore.trust import Trust, TrustReport
     from .head import Head
     from .influence.active_set import active_set_changes
@@ -39,13 +41,17 @@ if TYPE_CHECKING:
 _HOMES = {
     "Audit": "auditing.result",
     "Explanation": "auditing.explain",
+    "GroupEffect": "auditing.group",
     "GroupInfluence": "influence.groups",
     "Head": "head",
     "Influences": "influence.pairs",
     "InfluentialGroup": "influence.search",
     "LeaveOneOut": "leverage",
     "Leverage": "leverage",
+    "NearDuplicates": "explore.duplicates",
     "Refits": "influence.refit",
+    "Share": "auditing.shift",
+    "Shift": "auditing.shift",
     "Trust": "explore.trust",
     "TrustReport": "explore.trust",
     "active_set_changes": "influence.active_set",
@@ -54,6 +60,7 @@ _HOMES = {
     "influence_on": "influence.pairs",
     "load": "auditing.result",
     "most_influential_group": "influence.search",
+    "near_duplicates": "explore.duplicates",
     "open_source": "sources.open",
     "refit_without": "influence.refit",
     "write_report": "report",
@@ -66,17 +73,20 @@ __all__ = [
     "ConvergenceError",
     "EngineError",
     "Explanation",
+    "GroupEffect",
     "GroupInfluence",
     "Head",
     "Influences",
     "InfluentialGroup",
     "LeaveOneOut",
     "Leverage",
-    "MissingExtraError",
+    "NearDuplicates",
     "OutputError",
     "Refits",
     "SeparableError",
     "ShapeError",
+    "Share",
+    "Shift",
     "SingularCurvatureError",
     "SourceError",
     "Trust",
@@ -88,6 +98,7 @@ __all__ = [
     "influence_on",
     "load",
     "most_influential_group",
+    "near_duplicates",
     "open_source",
     "refit_without",
     "write_report",

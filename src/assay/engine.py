@@ -34,7 +34,6 @@ SHARD_ROWS = 16_384
 
 
 @runtime_checkable
-@runtime_checkable
 class Progress(Protocol):
     """Is told how a stage goes on; always from the thread that called `run`."""
 
@@ -127,7 +126,7 @@ def _perform(task: Task) -> None:
     """In the worker, which may be a thread or a process of an executor that knows nothing of torch's threads."""
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
-    with atomic(task.output) as temporary:
+    with atomic(task.output, resumes=True) as temporary:
         task.function(*task.arguments, temporary)
 
 
@@ -154,10 +153,10 @@ def _still_missing(missing: Sequence[Task], total: int, stage: str, rounds: int)
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str]) -> Generator[Path]:
+def atomic(path: str | os.PathLike[str], *, resumes: bool = False) -> Generator[Path]:
     """A temporary path beside `path`, with its suffix, that takes its place on success and is removed on failure.
 
-    A failure to write is an `OutputError`.
+    A failure to write is an `OutputError`, which says so where the work `resumes` with what it has finished.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.tmp{path.suffix}")
@@ -168,8 +167,8 @@ def atomic(path: str | os.PathLike[str]) -> Generator[Path]:
         if isinstance(error, AssayError) or _is_of_another(error, temporary):
             raise
         raise OutputError(
-            f"{path} cannot be written: {error}; free some space or make the folder writable. "
-            "What was finished before is kept: the same call resumes"
+            f"{path} cannot be written: {error}; free some space or make the folder writable"
+            + (". What was finished before is kept: the same call resumes" if resumes else "")
         ) from error
     finally:
         with suppress(OSError):

@@ -8,8 +8,7 @@
     ├── SeparableError (ValueError)          the optimum lies at infinity
     ├── ConvergenceError (RuntimeError)      an iteration that did not reach its tolerance
     ├── OutputError (OSError)                a file or folder that cannot be written, or is not ours to write
-    ├── EngineError (RuntimeError)           shards still missing after the last round
-    └── MissingExtraError (ImportError)      an optional dependency that is not installed
+    └── EngineError (RuntimeError)           shards still missing after the last round
 
     AssayWarning (UserWarning)               something a user can act on, said once
 
@@ -64,10 +63,6 @@ class OutputError(AssayError, OSError):
 
 class EngineError(AssayError, RuntimeError):
     """Shards still missing after the last round."""
-
-
-class MissingExtraError(AssayError, ImportError):
-    """An optional dependency that is not installed; the message says what to install."""
 
 
 class AssayWarning(UserWarning):

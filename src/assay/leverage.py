@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -20,6 +21,7 @@ from .curvature.dense import ROWS, Curvature, unpack
 from .design import Design
 from .errors import ShapeError, UnknownIdError
 from .families import Family
+from .sources.identity import ids_of_type
 from .sources.samples import read_samples
 from .threads import in_threads
 
@@ -101,6 +103,27 @@ def _read(
     )
 
 
+def unseen_logit_variance(
+    family: Family, curvature: Curvature, V: Float[Tensor, "K d"], H: Float[Tensor, "n d"], w: Float[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """The logit variance of training samples had they not been seen, from `M_{−i} = M (I − w S M)⁻¹` (Woodbury).
+
+    What a new sample at the same place would have; `logit_variance` is less. NaN for samples of leverage one.
+    """
+    parts = zip(H.split(ROWS), w.split(ROWS), strict=True)
+    return torch.cat([_unseen(family, curvature, V, *part) for part in parts])
+
+
+def _unseen(family: Family, curvature: Curvature, V: Tensor, H: Tensor, w: Tensor) -> Float[Tensor, " n"]:
+    M = curvature.blocks(H)
+    if family.shared:
+        return _sole_to_nan(M, 1 - w[:, None] * M)[:, 0]
+    L = _root(unpack(M, family.K))
+    factor, sole = _downdated(L, unpack(family.curvature(H @ V.T), family.K), w)
+    half = torch.linalg.solve_triangular(factor, L.mT, upper=False)
+    return family.spread(half.mT @ half).masked_fill(sole, torch.nan)
+
+
 def _off_diagonal_twice(K: int) -> Float[Tensor, " m"]:
     k, j = torch.triu_indices(K, K)
     return 2.0 - (k == j).double()
@@ -117,13 +140,18 @@ def _removal_shift(M: Float[Tensor, "n K K"], S: Float[Tensor, "n K K"], r: Tens
     parameter and the answer is NaN.
     """
     L = _root(M)
+    factor, sole = _downdated(L, S, w)
+    right = L.mT @ (w[:, None] * r)[..., None]
+    shift = (L @ torch.cholesky_solve(right, factor))[..., 0]
+    return shift.masked_fill(sole[:, None], torch.nan)
+
+
+def _downdated(L: Float[Tensor, "n K K"], S: Tensor, w: Tensor) -> tuple[Float[Tensor, "n K K"], Bool[Tensor, " n"]]:
+    """Cholesky factor of `I − w Lᵀ S L`, and where a sample alone determines a parameter, so that it has none."""
     middle = -w[:, None, None] * (L.mT @ S @ L)
     middle.diagonal(dim1=1, dim2=2).add_(1.0)
     factor, _ = torch.linalg.cholesky_ex(middle)
-    right = L.mT @ (w[:, None] * r)[..., None]
-    shift = (L @ torch.cholesky_solve(right, factor))[..., 0]
-    sole = ~(factor.diagonal(dim1=1, dim2=2).square().amin(1) > SOLE)
-    return shift.masked_fill(sole[:, None], torch.nan)
+    return factor, ~(factor.diagonal(dim1=1, dim2=2).square().amin(1) > SOLE)
 
 
 def _root(M: Float[Tensor, "n K K"]) -> Float[Tensor, "n K K"]:
@@ -251,7 +279,7 @@ class Leverage:
 
     def rows(self, ids: Sequence[int | str]) -> list[int]:
         """Positions of these ids; raises `UnknownIdError` for the first that is not there."""
-        found = pa.compute.index_in(pa.array(ids, self.ids.type), self.ids)
+        found = pc.index_in(ids_of_type(ids, self.ids.type), self.ids)
         for id_, row in zip(ids, found.to_pylist(), strict=True):
             if row is None:
                 raise UnknownIdError(f"id {id_!r} is not among the {len(self.ids)} samples of this leverage")

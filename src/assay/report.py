@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 
 from . import plots
 from .auditing.result import Audit
+from .auditing.target import check_target
 from .engine import atomic
 from .explore.trust import TrustReport
 from .inline import figure_svg, thumbnail
@@ -69,13 +70,15 @@ REGRESSION: dict[str, Any] = {
 }
 
 
-def write_report(audit: Audit, path: str | Path | None = None, *, per_kind: int = 8) -> Path:
+def write_report(audit: Audit, path: str | Path | None = None, *, per_kind: int = 8, overwrite: bool = False) -> Path:
     """Write the page of `audit` to `path` (`report.html` in the audit's folder) and return where it stands.
 
     `per_kind` samples of each kind are shown, the strongest of its score first, each with the training samples that
-    support and oppose it most. Written atomically. Raises `OutputError` where the file cannot be written.
+    support and oppose it most. Written atomically. Raises `OutputError` where the file cannot be written, or another
+    file is there (unless `overwrite`).
     """
-    target = audit.path / "report.html" if path is None else Path(path)
+    own = audit.path / "report.html"
+    target = check_target(path or own, audit.source, suffixes=(".html", ".htm"), overwrite=overwrite, own=own)
     page = _environment().get_template("report.html.j2").render(_content(audit, per_kind))
     with atomic(target) as temporary:
         Path(temporary).write_text(page, encoding="utf-8")

@@ -165,7 +165,7 @@ def test_ids_from_a_key_column(keys: np.ndarray, tmp_path: Path):
     assert audit.table["row"].to_pylist() == list(range(N))
     asked = [keys[17].item(), keys[3].item()]
     assert audit.rows_of(asked)["row"].to_pylist() == [17, 3]
-    with pytest.raises(assay.UnknownIdError, match=r"no sample of this audit has the id|ids of this audit are"):
+    with pytest.raises(assay.UnknownIdError, match=r"no sample of this audit has the id|the ids are"):
         audit.rows_of([keys[0].item(), "nobody"])
 
 

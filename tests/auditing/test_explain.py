@@ -98,9 +98,7 @@ def test_regression_neighbours_are_those_of_brute_force():
     assert why.supporters["given_label"][0].as_py() == TARGETS[why.supporters["row"][0].as_py()].tolist()
 
 
-@pytest.mark.parametrize(
-    ("id_", "said"), [("nobody", "no sample .* has the id 'nobody'"), (7, "ids of this audit are")]
-)
+@pytest.mark.parametrize(("id_", "said"), [("nobody", "no sample .* has the id 'nobody'"), (7, "the ids are string")])
 def test_an_id_that_is_not_there(audit: assay.Audit, id_: Any, said: str):
     with pytest.raises(assay.UnknownIdError, match=said):
         audit.explain(id_)

@@ -107,7 +107,7 @@ def test_nothing_is_overwritten_unasked_and_the_data_never(tmp_path: Path):
         with pytest.raises(assay.OutputError, match="holds the audited data, which are never changed"):
             audit.export(tmp_path / name, overwrite=True)
     before = contents(tmp_path / "audit")
-    with pytest.raises(assay.OutputError, match=r"ends in \.xlsx; name a \.parquet or a \.csv file"):
+    with pytest.raises(assay.OutputError, match=r"ends in \.xlsx; name a file that ends in \.parquet or \.csv"):
         audit.export(tmp_path / "a.xlsx")
     with pytest.raises(assay.OutputError, match="cannot be written"):
         audit.export(tmp_path / "none" / "a.csv")

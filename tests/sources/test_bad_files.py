@@ -11,30 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bad import FRAME, X, Y, audited, having, with_value
 
 from assay.errors import OutputError, SourceError
-from assay.sources import Source, merge, open_source, reopen, scan_shard, spill
-
-X = np.arange(12.0).reshape(6, 2)
-Y = [0, 1, 0, 1, 0, 1]
-FRAME = {"a": X[:, 0], "b": X[:, 1], "y": Y}
-
-
-def audited(data: Any, **options: Any) -> Source:
-    """Opens and scans, as an audit does before any long work."""
-    source = open_source(data, **options)
-    merge([scan_shard(source, 0, 4), scan_shard(source, 4, len(source))], source)
-    return source
-
-
-def having(**columns: Any) -> pa.Table:
-    return pa.table({**FRAME, **columns})
-
-
-def with_value(column: str, row: int, value: Any) -> pa.Table:
-    values = list(FRAME[column])
-    values[row] = value
-    return having(**{column: values})
+from assay.sources import open_source, reopen, spill
 
 
 def test_the_file_and_its_row_are_named(tmp_path: Path):
@@ -156,7 +136,7 @@ def test_a_column_that_is_gone_on_reopening_is_an_error(tmp_path: Path):
 
 def test_a_spill_that_cannot_be_written_is_an_output_error_and_leaves_nothing(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"s\.parquet cannot be written: .*name another folder"):
+    with pytest.raises(OutputError, match=r"s\.parquet cannot be written: .*free some space"):
         spill(open_source((X, Y)), tmp_path / "file" / "s.parquet")
     with pytest.raises(SourceError, match="row 3: column 'a' is null"):
         spill(open_source(with_value("a", 3, None)), tmp_path / "s.parquet")

@@ -45,11 +45,11 @@ def score_table(
     batch: Batch, first: int, family: Family, scores: Scores, kinds: Kinds, vocabulary: tuple[Any, ...] | None
 ) -> pa.Table:
     """The rows of these samples; `first` is the position of the first one."""
-    suggested = _labels(kinds.predicted, vocabulary)
+    suggested = label_column(kinds.predicted, vocabulary)
     columns = {
         "row": pa.array(range(first, first + len(batch.ids)), pa.int64()),
         "id": batch.ids,
-        "given_label": _labels(batch.y, vocabulary),
+        "given_label": label_column(batch.y, vocabulary),
         "suggested_label": suggested,
         "predicted_label": suggested,
         "confidence": _floats(kinds.confidence),
@@ -72,7 +72,7 @@ def _floats(values: Tensor) -> pa.Array:
     return pa.array(values.double().numpy())
 
 
-def _labels(values: Tensor, vocabulary: tuple[Any, ...] | None) -> pa.Array:
+def label_column(values: Tensor, vocabulary: tuple[Any, ...] | None) -> pa.Array:
     """Class names by their codes; targets as floats, or as lists where there are several."""
     if vocabulary is not None:
         return pa.array(vocabulary).take(pa.array(values.numpy()))

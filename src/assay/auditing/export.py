@@ -24,25 +24,6 @@ ADDED = (
 )  # fmt: skip
 
 
-def check_target(to: str | Path, source: Source, *, overwrite: bool) -> None:
-    """Raises `OutputError` where `to` is no .parquet or .csv, is the audited data, or exists (unless `overwrite`)."""
-    target = Path(to)
-    if target.suffix not in (".parquet", ".csv"):
-        raise OutputError(f"{to} ends in {target.suffix or 'nothing'}; name a .parquet or a .csv file")
-    if target.exists() and any(target.samefile(file) for file in _files(source) if file.exists()):
-        raise OutputError(f"{to} holds the audited data, which are never changed; name another file")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{to} exists already; name another file, or pass overwrite=True (--overwrite)")
-
-
-def _files(source: Source) -> list[Path]:
-    """The files that the samples are read from, and those that they were made from."""
-    store = (source.spec() or {"store": {}})["store"]
-    files = store.get("files", [store.get("path", "")])
-    origin = source.where(0).rpartition(", row ")[0].partition(" and ")[0]
-    return [Path(file) for file in (*(files.values() if isinstance(files, dict) else files), origin)]
-
-
 def export(source: Source, shards: Sequence[Path], to: str | Path) -> Path:
     """Streams the source's own columns and the suggestions into `to` (.parquet or .csv), shard by shard.
 
@@ -57,6 +38,24 @@ def export(source: Source, shards: Sequence[Path], to: str | Path) -> Path:
             for table in chain([first], tables):
                 writer.write_table(table)
     return target
+
+
+def write_table(table: pa.Table, to: str | Path) -> None:
+    """Writes scores to a .parquet or .csv that `check_target` allowed."""
+    target = Path(to)
+    with atomic(target) as temporary:
+        if target.suffix == ".csv":
+            pa_csv.write_csv(_for_csv(_plain(table)), temporary)
+        else:
+            pq.write_table(table, temporary)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """The kinds as text, which a CSV has no dictionary for."""
+    if "kind" not in table.schema.names:
+        return table
+    k = table.schema.get_field_index("kind")
+    return table.set_column(k, "kind", table["kind"].cast(pa.string()))
 
 
 def _tables(source: Source, shards: Sequence[Path], *, safe: bool) -> Iterator[pa.Table]:

@@ -224,7 +224,10 @@ def _named(torn: str) -> str:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as cause:
+        raise OutputError(f"{path} cannot be removed ({cause}); remove it, or name another folder") from cause

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from ..sources.open import open_source
 from ..sources.parquet import ParquetFiles
 from ..sources.source import Source, block_rows
 from ..sources.spill import KEY, spill
-from ..sources.store import Memory
-from ..sources.table import TableSource
+from ..sources.store import ORIGIN, Memory
+from ..sources.table import TableSource, described
 
 GROUPS = 4  # shards that a row group may hold before it is copied
 
@@ -70,18 +70,22 @@ def _copy(store: ParquetFiles, columns: list[str], path: Path, rows: int) -> Non
     fields = [store.schema.field(name) for name in columns]
     schema = pa.schema(fields, store.schema.metadata)
     texts = [field.name for field in fields if is_text(field.type)]
-    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=texts) as writer:
+    with atomic(path, resumes=True) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=texts) as writer:
         for batch in store.read(columns, 0, len(store), rows):
             writer.write_batch(batch.cast(schema), row_group_size=rows)
 
 
 def _write(source: TableSource, table: pa.Table, path: Path) -> None:
-    names = ("columns", "vocabulary", "targets", "key", "image_shape")
-    described = {"choice": asdict(source.choice), **{name: getattr(source, name) for name in names}}
-    with atomic(path) as temporary:
+    metadata = {KEY: json.dumps(described(source, source.choice)).encode(), ORIGIN: _origin(source).encode()}
+    with atomic(path, resumes=True) as temporary:
         pq.write_table(
-            table.replace_schema_metadata({KEY: json.dumps(described).encode()}),
+            table.replace_schema_metadata(metadata),
             temporary,
             row_group_size=block_rows(source),
             compression="zstd",
         )
+
+
+def _origin(source: Source) -> str:
+    """What errors call the place of the rows: nothing, where the caller handed them over in memory."""
+    return source.where(0).rpartition("row 0")[0].removesuffix(", ")

@@ -56,7 +56,7 @@ class Passes:
             outputs = [self.folder.work / "scan" / f"part-{k:05d}.npz" for k in range(len(self.ranges))]
             pairs = zip(self.ranges, outputs, strict=True)
             self._run([Task(_scan_task, (self.source, *span), output) for span, output in pairs], "read")
-            with atomic(path) as temporary:
+            with atomic(path, resumes=True) as temporary:
                 merge((dict(np.load(output)) for output in outputs), self.source).save(temporary)
         return Scan.load(path)
 
@@ -71,7 +71,7 @@ class Passes:
             outputs = [parts / f"part-{k:05d}.safetensors" for k in range(len(self.ranges))]
             pairs = zip(self.ranges, outputs, strict=True)
             self._run([Task(_moments_task, (self.source, *span, state), output) for span, output in pairs], "fit")
-            with atomic(total) as temporary:
+            with atomic(total, resumes=True) as temporary:
                 save_file(_tensors(reduce(add, (Moments(**load_file(output)) for output in outputs))), temporary)
             shutil.rmtree(parts)
         return Moments(**load_file(total))
@@ -127,7 +127,7 @@ def _score_task(
 
 def save_curvature(curvature: Curvature, path: Path) -> None:
     """The packed blocks of A, without the penalty."""
-    with atomic(path) as temporary:
+    with atomic(path, resumes=True) as temporary:
         save_file({"packed": curvature.packed.contiguous()}, temporary)
 
 

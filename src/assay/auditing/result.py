@@ -19,19 +19,26 @@ import torch
 from ..curvature.dense import Curvature
 from ..engine import check_manifest
 from ..errors import OutputError, ShapeError, SourceError, UnknownIdError
+from ..explore.duplicates import WITHIN
 from ..explore.kinds import KINDS, tell_kinds
 from ..explore.trust import TrustReport
 from ..head import Head
 from ..leverage import read_scores
+from ..sources.identity import ids_of_type
 from ..sources.open import reopen
 from ..sources.scan import check
 from ..sources.source import Source
 from .columns import score_table
+from .duplicates import duplicate_table
 from .explain import Explanation, explain_rows
-from .export import check_target, export
+from .export import export
 from .folder import Folder, Temporary
+from .group import GroupEffect, group_effect
 from .match import open_matching
 from .passes import load_state
+from .select import own_columns, select
+from .shift import Shift, shift_of, thin_unseen
+from .target import check_target
 
 SCORES = {kind: f"{kind.replace('-', '_')}_score" for kind in KINDS[1:]}
 
@@ -129,11 +136,7 @@ class Audit:
 
     def rows_of(self, ids: Sequence[Any]) -> pa.Table:
         """The score rows of these samples, in the order asked; raises `UnknownIdError`."""
-        kind = self.dataset.schema.field("id").type
-        try:
-            wanted = pa.array(list(ids), kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as cause:
-            raise UnknownIdError(f"ids of this audit are {kind}; {list(ids)[:3]!r} are not") from cause
+        wanted = ids_of_type(ids, self.dataset.schema.field("id").type)
         found = self.dataset.to_table(filter=pc.field("id").isin(wanted))
         where = pc.index_in(wanted, found["id"].combine_chunks())
         if where.null_count:
@@ -172,6 +175,72 @@ class Audit:
             first += len(batch.ids)
         return pa.concat_tables(parts)
 
+    def shift(self, new: Any, **columns: Any) -> Shift:
+        """How a new batch lies to the training set: where that is thin, and where the labels contradict it.
+
+        `new` and `columns` are those of `score`.
+        """
+        scored = self.score(new, **columns)
+        self.check_source()
+        info = self.info
+        return shift_of(
+            scored,
+            thin_training=thin_unseen(
+                self.source, *self._state, mean_logit_variance=info["mean_logit_variance"],
+                seed=info["arguments"]["seed"],
+            ),
+            contradicting_training=(info["kinds"].get("mislabeled", 0), info["rows"]),
+            by_class=self.head.vocabulary is not None,
+        )  # fmt: skip
+
+    def select(self, where: str) -> list[Any]:
+        """Ids of the samples for which a condition holds, such as `"given_label == 'cat' and confidence > 0.9"`.
+
+        It compares score columns, and the source's own, with numbers and strings (`== != < <= > >= in`), joined by
+        `and`, `or`, `not`. Raises `ShapeError` for anything else.
+        """
+        return self._selected(where)["id"].to_pylist()
+
+    def _selected(self, where: str) -> pa.Table:
+        shards = self.folder.shards()
+        if own_columns(shards, self.source, where):
+            self.check_source()
+        return select(shards, self.source, where)
+
+    def group(
+        self, ids: Sequence[Any] | None = None, *, where: str | None = None, order: int | str = 2, refit: bool = False
+    ) -> GroupEffect:
+        """What removing these samples together does to the model, to themselves and to each class.
+
+        The samples are given by `ids` or by a condition (see `select`). `order` is 1, 2 or "newton"; with `refit` the
+        head is fitted again without them. Raises `UnknownIdError`, `ShapeError` (see `group_influence`).
+        """
+        if (ids is None) == (where is None):
+            raise ShapeError("name the group by ids or by where=, one of them")
+        rows = self.rows_of(ids) if ids is not None else self._selected(where or "")
+        if not len(rows):
+            raise UnknownIdError(
+                f"the group is empty: {'no ids are given' if where is None else f'no sample has {where}'}"
+            )
+        self.check_source()
+        weight = self.info["class_weight"] or None
+        return group_effect(
+            self.source, *self._state, rows["id"].to_pylist(), rows["row"].to_pylist(),
+            None if weight is None else torch.tensor(weight, dtype=torch.float64), order=order, refit=refit,
+        )  # fmt: skip
+
+    def near_duplicates(self, *, within: float = WITHIN) -> pa.Table:
+        """Samples that hide each other from leave-one-out, scored with their whole group left out.
+
+        One row a sample that has near-duplicates (see `assay.near_duplicates`, which needs all rows in memory and
+        compares them with each other): `group`, `row`, `id`, `given_label`, `suggested_label`, `loo_loss` (itself left
+        out, nats), `group_loo_loss` (all of the group left out), `mislabeled_score` of the latter, `labels_agree`
+        (whether the group has one label). Groups by their largest score. Raises `ShapeError` for more rows than
+        `explore.duplicates.ROWS`.
+        """
+        self.check_source()
+        return duplicate_table(self.source, *self._state, within=within, noise=self._noise)
+
     @property
     def _noise(self) -> torch.Tensor | None:
         noise = self.info["noise"]
@@ -189,6 +258,8 @@ class Audit:
 
     def save(self, path: str | Path) -> Audit:
         """Copies the audit to a new folder, complete or not at all, and returns the one there."""
+        if Path(path).resolve().is_relative_to(self.path.resolve()):
+            raise OutputError(f"{path} lies in the audit itself; name a folder outside {self.path}")
         target = Folder.claim(path)
         if target.run.exists():
             raise OutputError(f"{path} holds an unfinished audit; name another folder")
@@ -203,11 +274,15 @@ class Audit:
             shutil.rmtree(staging, ignore_errors=True)
         return Audit.open(target)
 
+    def check_target(self, to: str | Path, *, overwrite: bool) -> Path:
+        """`to` as a path that a table may be written to; raises `OutputError` (see `auditing.target`)."""
+        return check_target(to, self.source, suffixes=(".parquet", ".csv"), overwrite=overwrite)
+
     def export(self, to: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the source's rows with the suggestions as extra columns (Parquet or CSV); the source is untouched."""
-        check_target(to, self.source, overwrite=overwrite)
+        target = self.check_target(to, overwrite=overwrite)
         self.check_source()
-        return export(self.source, self.folder.shards(), to)
+        return export(self.source, self.folder.shards(), target)
 
 
 def load(path: str | Path) -> Audit:
@@ -216,4 +291,5 @@ def load(path: str | Path) -> Audit:
 
 
 def _scores(schema: pa.Schema) -> list[str]:
-    return [name for name in schema.names if pa.types.is_floating(schema.field(name).type) and "label" not in name]
+    targets = {"given_label", "suggested_label", "predicted_label"}  # floats for a regression
+    return [name for name in schema.names if pa.types.is_floating(schema.field(name).type) and name not in targets]

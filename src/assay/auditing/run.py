@@ -34,9 +34,11 @@ from ..l2 import L2Path, LeaveOneOutPath, Rows
 from ..leverage import read_scores
 from ..newton import Fit, Newton, Objective
 from ..pool import executor
+from ..sources.choose import index_columns
 from ..sources.open import open_source
 from ..sources.scan import Scan
 from ..sources.source import Source
+from ..sources.table import TableSource
 from .columns import SIGN, UNITS
 from .folder import Folder, Temporary
 from .keep import kept, regrouped, spec_of
@@ -119,12 +121,13 @@ def audit(
         return Audit.open(folder, temporary)
     with executor(workers) if isinstance(workers, int) else nullcontext(workers) as pool:  # one for all passes
         with folder.cleared_by(SourceError, ShapeError):
-            source = kept(source, folder.source / "source.parquet")
-            passes = Passes(regrouped(source, folder.work / "rows", shard_rows), folder, pool, progress, shard_rows)
+            recorded = kept(source, folder.source / "source.parquet")
+            passes = Passes(regrouped(recorded, folder.work / "rows", shard_rows), folder, pool, progress, shard_rows)
             scan = passes.scan()
+        _say_once(scan, source)
         with folder.cleared_by(SeparableError, SingularCurvatureError, ConvergenceError):
             _Job(passes, scan, chosen, l2, standardize, seed).run(
-                {**identity, "source": folder.packed(spec_of(source))}
+                {**identity, "source": folder.packed(spec_of(recorded))}
             )
     return Audit.open(folder, temporary)
 
@@ -152,7 +155,6 @@ class _Job:
 
     def run(self, identity: dict[str, Any]) -> None:
         folder = self.passes.folder
-        _say_once(self.scan, self.passes.source)
         sample = self._sample()
         head, fit = self._fit(sample)
         noise = self._noise(head, fit, sample)
@@ -175,6 +177,7 @@ class _Job:
                 "family": self.family.name,
                 "classes": None if head.vocabulary is None else list(head.vocabulary),
                 "class_rows": self.scan.class_rows.tolist(),
+                "class_weight": self.scan.class_weight.tolist(),
                 "targets": list(self.passes.source.targets),
                 "l2": head.l2,
                 "l2_path": None if head.l2_path is None else [head.l2_path.grid, head.l2_path.loo_loss],
@@ -257,12 +260,20 @@ class _Job:
 
 
 def _say_once(scan: Scan, source: Source) -> None:
-    """Warnings a user can act on: columns that never vary, classes with a single sample."""
+    """Warnings a user can act on: an index left out, columns that never vary, classes with a single sample."""
+    if isinstance(source, TableSource):
+        used = {*source.choice.used(), *source.columns}
+        if index := [name for name in index_columns(source.store.schema) if name not in used]:
+            warnings.warn(
+                f"column {index[0]!r} is the index of a frame and left out; use it with features= or id=",
+                AssayWarning,
+                3,
+            )
     constant = [name for name, same in zip(source.columns, scan.constant.tolist(), strict=True) if same]
     if constant:
         shown = ", ".join(constant[:5]) + (", …" if len(constant) > 5 else "")
         warnings.warn(
-            f"{len(constant)} of {len(source.columns)} columns never vary and are left out: {shown}", AssayWarning, 4
+            f"{len(constant)} of {len(source.columns)} columns never vary and are left out: {shown}", AssayWarning, 3
         )
     single = [name for name, rows in zip(source.vocabulary or (), scan.class_rows.tolist(), strict=False) if rows == 1]
     if single:
@@ -270,5 +281,5 @@ def _say_once(scan: Scan, source: Source) -> None:
             f"{'1 class has' if len(single) == 1 else f'{len(single)} classes have'} a single sample, which nothing "
             f"can confirm: {', '.join(map(repr, single[:5]))}; collect more of them, or drop them",
             AssayWarning,
-            4,
+            3,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..sources.source import Batch, Source
+from ..sources.source import Source
 
 ROWS = 20_000
 CELLS = 1 << 25  # features held at most: a quarter of a GiB in float64
@@ -39,8 +39,3 @@ def _of_rare_classes(source: Source, chosen: np.ndarray) -> list[int]:
                 found.append(first + k)
         first += len(batch.ids)
     return found
-
-
-def taken(source: Source, rows: list[int]) -> Batch:
-    """The sample itself."""
-    return source.take(rows)

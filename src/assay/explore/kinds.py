@@ -69,12 +69,7 @@ def tell_kinds(
     z = torch.where(sole[:, None], scores.logits, scores.loo_logits)
     q = scores.logit_variance / mean_logit_variance
     thin = torch.where(sole, 1.0, q / (q + THIN))
-    if family.classifies:
-        label = _classes(family, z, y)
-    else:
-        if noise is None:
-            raise ValueError("a regression head needs the noise of its targets to tell kinds apart")
-        label = _targets(z, y, noise)
+    label = _judged(family, z, y, noise)
     wrong = label.loss / (1 + label.loss)
     mislabeled = label.issue & (wrong >= 0.5) & (label.toss_up < 0.5)
     kind = torch.zeros(len(z), dtype=torch.int64)
@@ -94,6 +89,14 @@ def tell_kinds(
     )
 
 
+def scores_of_label(
+    family: Family, z: Float[Tensor, "n K"], y: Tensor, noise: Float[Tensor, " outputs"] | None
+) -> tuple[Tensor, Float[Tensor, " n"]]:
+    """The class predicted by logits that have not seen the sample, and the mislabeled score of its label there."""
+    label = _judged(family, z, y, noise)
+    return label.predicted, label.loss / (1 + label.loss)
+
+
 @dataclass(frozen=True)
 class _Label:
     """What the leave-one-out prediction says of the label; `loss` in nats."""
@@ -104,6 +107,14 @@ class _Label:
     loss: Tensor
     toss_up: Tensor
     issue: Tensor
+
+
+def _judged(family: Family, z: Tensor, y: Tensor, noise: Tensor | None) -> _Label:
+    if family.classifies:
+        return _classes(family, z, y)
+    if noise is None:
+        raise ValueError("a regression head needs the noise of its targets to tell kinds apart")
+    return _targets(z, y, noise)
 
 
 def _classes(family: Family, z: Float[Tensor, "n K"], y: Int64[Tensor, " n"]) -> _Label:

@@ -20,6 +20,7 @@ from ..errors import UnknownIdError
 from ..families import Family
 from ..head import Head
 from ..newton import Moments, moments
+from ..sources.identity import ids_of_type
 from ..sources.open import open_source
 from ..sources.samples import matched
 from ..sources.source import Source
@@ -90,13 +91,12 @@ def refit_without(
 
 
 def _positions(source: Source, ids: Sequence[Any]) -> list[int]:
-    wanted = pa.array(ids)
-    if not len(wanted):
+    if not len(ids):
         raise UnknownIdError("no ids given: name at least one sample to leave out")
     found: dict[int, int] = {}
     first = 0
     for batch in source.batches(65_536):
-        where = pc.index_in(wanted.cast(batch.ids.type), batch.ids)
+        where = pc.index_in(ids_of_type(ids, batch.ids.type), batch.ids)
         for k, row in enumerate(where.to_pylist()):
             if row is not None:
                 found[k] = first + row
@@ -104,7 +104,7 @@ def _positions(source: Source, ids: Sequence[Any]) -> list[int]:
     for k, id_ in enumerate(ids):
         if k not in found:
             raise UnknownIdError(f"id {id_!r} is not among the {len(source)} samples of the source")
-    return [found[k] for k in range(len(wanted))]
+    return [found[k] for k in range(len(ids))]
 
 
 def _refuse_empty_class(head: Head, rows: Iterable[Removed], removed: Removed, *, together: bool) -> None:

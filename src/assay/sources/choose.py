@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -153,7 +154,8 @@ def _features(
         raise SourceError(f"several columns hold lists of numbers: {convert.some(lists)}; name one with embedding=")
     if embedding is not None or lists:
         return (), _embedding(schema, embedding or lists[0])
-    names = [f.name for f in schema if is_numeric(f.type) and f.name not in taken and f.name[:14] != "__index_level_"]
+    taken = {*taken, *index_columns(schema)}
+    names = [f.name for f in schema if is_numeric(f.type) and f.name not in taken]
     if not names:
         others = [f"{f.name} ({f.type})" for f in schema]
         raise SourceError(
@@ -161,6 +163,14 @@ def _features(
             f"({', '.join(others[:30])}); name them with features= or embedding="
         )
     return tuple(names), None
+
+
+def index_columns(schema: pa.Schema) -> list[str]:
+    """Columns that number or name the rows of a pandas frame, by its metadata or as its CSV files have them."""
+    described = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+    named = [name for name in described.get("index_columns", []) if isinstance(name, str)]  # a range is a dict
+    unnamed = [name for name in schema.names[:1] if name in ("", "Unnamed: 0")]
+    return [name for name in schema.names if name in {*named, *unnamed} or name.startswith("__index_level_")]
 
 
 def _patterns(features: str | Sequence[str]) -> list[str]:

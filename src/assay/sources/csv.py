@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ..errors import SourceError
+from ..engine import atomic
+from ..errors import OutputError, SourceError
 from .choose import LABELS, is_numeric, is_text
 from .convert import first
-from .parquet import replaced
 from .store import ORIGIN
 
 BLOCK = 4 << 20  # bytes parsed at a time; the types of the columns are those of the first block
@@ -40,9 +40,13 @@ def parquet_from_csv(files: Sequence[str], folder: Path, kept: Sequence[str]) ->
     path = folder / f"{stem}-{digest[:16]}.parquet"
     if path.exists():
         return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error}; name another folder") from error
     schema = _schema(files[0], kept).with_metadata(_origin(files))
     texts = [field.name for field in schema if is_text(field.type)]
-    with replaced(path) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=texts) as writer:
+    with atomic(path, resumes=True) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=texts) as writer:
         for batch in _batches(files, schema, kept):
             writer.write_table(pa.Table.from_batches([batch]), row_group_size=16_384)
     return path

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ..errors import SourceError
+from ..errors import SourceError, UnknownIdError
 from .source import Source
 
 
@@ -17,6 +19,14 @@ def hashed(ids: pa.Array) -> np.ndarray:
         return ids.to_numpy().view(np.uint64)
     digests = b"".join(blake2b(text.encode(), digest_size=8).digest() for text in ids.to_pylist())
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+def ids_of_type(ids: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Ids that a caller gives, as those of a source; raises `UnknownIdError` where they cannot be."""
+    try:
+        return pa.array(list(ids), kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as cause:
+        raise UnknownIdError(f"the ids are {kind}; {list(ids)[:3]!r} are not") from cause
 
 
 def refuse_twins(hashes: np.ndarray, source: Source) -> None:

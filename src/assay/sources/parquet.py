@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import OutputError, SourceError
+from ..errors import SourceError
 from .store import ORIGIN, join, plain, plain_schema, rebatch
 
 BUFFER = 64 << 10  # bytes read ahead in a column
@@ -79,7 +78,8 @@ class ParquetFiles:
     def where(self, row: int) -> str:
         i = min(int(np.searchsorted(self.ends, row, side="right")), len(self.files) - 1)
         origin = (self.schema.metadata or {}).get(ORIGIN)
-        return f"{origin.decode() if origin else (self.origins or self.files)[i]}, row {row - self._begin(i)}"
+        place = (self.origins or self.files)[i] if origin is None else origin.decode()
+        return f"{place}, row {row - self._begin(i)}" if place else f"row {row}"
 
     def largest_group(self) -> int:
         """Rows of the largest row group."""
@@ -115,21 +115,6 @@ def opened(file: str) -> Generator[pq.ParquetFile]:
             yield parquet
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{file} cannot be read as Parquet: {error}; is it complete?") from error
-
-
-@contextmanager
-def replaced(path: Path) -> Generator[Path]:
-    """A temporary path beside `path` that takes its place on success; a failed write is an `OutputError`."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}; free some space or name another folder") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def find(path: str | os.PathLike[str]) -> list[str]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
 from itertools import chain
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .parquet import ParquetFiles, replaced
+from ..engine import atomic
+from .parquet import ParquetFiles
 from .source import Batch, Source, block_rows
-from .table import Choice, TableSource, from_spec
+from .table import Choice, TableSource, described, from_spec
 
 KEY = b"assay.source"  # in the schema metadata: names, classes and image shape, as JSON
 
@@ -29,13 +28,13 @@ def spill(source: Source, path: str | os.PathLike[str]) -> TableSource:
     batches = source.batches(rows)
     head = next(batches)
     table = _table(source, head)
-    schema = table.schema.with_metadata({KEY: json.dumps(_described(source)).encode()})
+    schema = table.schema.with_metadata({KEY: json.dumps(described(source, _choice(source))).encode()})
     texts = [name for name in schema.names if name in ("id", "label")]
-    with replaced(Path(path)) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=texts) as writer:
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=texts) as writer:
         for batch in chain([head], batches):
             writer.write_table(_table(source, batch).cast(schema), row_group_size=rows)
     store = ParquetFiles.open([path])
-    return from_spec(_described(source), store)
+    return from_spec(described(source, _choice(source)), store)
 
 
 def spilled(store: ParquetFiles) -> TableSource | None:
@@ -47,12 +46,6 @@ def spilled(store: ParquetFiles) -> TableSource | None:
 def _choice(source: Source) -> Choice:
     labels = tuple(f"target{j}" for j in range(len(source.targets))) or ("label",)
     return Choice((), "features", labels, "id" if source.key is not None else None, "weight")
-
-
-def _described(source: Source) -> dict[str, object]:
-    """What `from_spec` reads."""
-    names = ("columns", "vocabulary", "targets", "key", "image_shape")
-    return {"choice": asdict(_choice(source)), **{name: getattr(source, name) for name in names}}
 
 
 def _table(source: Source, batch: Batch) -> pa.Table:

@@ -97,7 +97,7 @@ def plain(rows: Any) -> Any:
     if all(plain_type(field.type) == field.type for field in rows.schema):
         return rows
     columns = [_plain_column(column) for column in rows.columns]
-    return type(rows).from_arrays(columns, names=rows.schema.names)
+    return type(rows).from_arrays(columns, schema=plain_schema(rows.schema))
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:

@@ -14,7 +14,7 @@ import torch
 from . import convert
 from .parquet import ParquetFiles
 from .render import thumbnail
-from .source import Batch, Rendered, content_hash
+from .source import Batch, Rendered, Source, content_hash
 from .store import Store, is_list
 
 
@@ -30,7 +30,8 @@ class Choice:
 
     def used(self) -> list[str]:
         """Every column that has a role."""
-        return [name for name in (*self.features, self.embedding, *self.labels, self.id, self.weight) if name]
+        roles = (*self.features, self.embedding, *self.labels, self.id, self.weight)
+        return [name for name in roles if name is not None]
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,7 @@ class TableSource:
         store = self.store.spec()
         if store is None:
             return None
-        own = {name: getattr(self, name) for name in ("columns", "vocabulary", "targets", "key", "image_shape")}
-        return {"store": store, "choice": asdict(self.choice), **_listed(own)}
+        return {"store": store, **_listed(described(self, self.choice))}
 
     def where(self, row: int) -> str:
         return self.store.where(row)
@@ -123,6 +123,14 @@ class TableSource:
         return Batch(key, x, y, convert.weights(batch, choice.weight, where))
 
 
+DESCRIBED = ("columns", "vocabulary", "targets", "key", "image_shape")
+
+
+def described(source: Source, choice: Choice) -> dict[str, Any]:
+    """All of a source but its store, as `from_spec` reads it."""
+    return {"choice": asdict(choice), **{name: getattr(source, name) for name in DESCRIBED}}
+
+
 def parquet_source(spec: dict[str, Any]) -> TableSource:
     """The source that a spec of Parquet files describes."""
     return from_spec(spec, ParquetFiles.open(spec["store"]["files"]))
@@ -130,7 +138,7 @@ def parquet_source(spec: dict[str, Any]) -> TableSource:
 
 def from_spec(spec: dict[str, Any], store: Store) -> TableSource:
     """The spec's columns and names over a store."""
-    own = {name: spec[name] for name in ("columns", "vocabulary", "targets", "key", "image_shape")}
+    own = {name: spec[name] for name in DESCRIBED}
     return TableSource(store, Choice(**_fixed(spec["choice"])), **_fixed(own))
 
 

@@ -1,38 +1,18 @@
-"""The command line: `assay audit`, `report`, `trust`, `export`, `demo`.
-
-Results on stdout (as JSON with --json), progress and messages on stderr. Exit codes: 0 done; 1 refused, with the
-reason; 2 wrong usage; 3 `assay trust` says "do not trust"; 130 interrupted (the same command goes on where it stopped).
-torch is imported when a command runs, not for --help.
-"""
+"""From data to an audit and what is made of it: `assay audit`, `report`, `trust`, `export`, `demo`."""
 
 from __future__ import annotations
 
 import json
-import sys
-import warnings
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import AssayError, AssayWarning
+from .shell import AuditPath, Json, Overwrite, app, progress, refusals
 
 if TYPE_CHECKING:
-    from .auditing.result import Audit
-    from .engine import Progress
-
-app = typer.Typer(
-    help="Which training samples should an expert look at, why, and can the answer be trusted?",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-AuditPath = Annotated[Path, typer.Argument(help="The folder of an audit.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+    from ..auditing.result import Audit
 
 
 @app.command()
@@ -55,7 +35,7 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Score every sample of a table, rank the samples, and say why each is influential."""
-    with _refusals():
+    with refusals():
         given: dict[str, Any] = {
             "label": _names(label),
             "features": features,
@@ -68,11 +48,11 @@ def audit(
         if dry_run:
             _print_plan(data, {**given, "image_shape": shape}, family, penalty, as_json=as_json)
             return
-        from .auditing.run import audit as run
+        from ..auditing.run import audit as run
 
         result = run(
             data, **given, family=family, l2=penalty, standardize=standardize, image_shape=shape, out=out,
-            overwrite=overwrite, workers=workers, progress=_progress(), seed=seed,
+            overwrite=overwrite, workers=workers, progress=progress(), seed=seed,
         )  # fmt: skip
         _print_summary(result, as_json=as_json)
 
@@ -81,20 +61,21 @@ def audit(
 def report(
     path: AuditPath,
     to: Annotated[Path | None, typer.Option(help="File to write; else report.html in the audit.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the audit as one self-contained HTML file."""
-    with _refusals():
-        from .auditing.result import load
-        from .report import write_report
+    with refusals():
+        from ..auditing.result import load
+        from ..report import write_report
 
-        print(write_report(load(path), to))
+        print(write_report(load(path), to, overwrite=overwrite))
 
 
 @app.command()
 def trust(path: AuditPath, as_json: Json = False) -> None:
     """Say whether the scores can be trusted, and why; exit code 3 means they cannot."""
-    with _refusals():
-        from .auditing.result import load
+    with refusals():
+        from ..auditing.result import load
 
         opened = load(path)
         found = opened.trust
@@ -113,8 +94,8 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the data with the suggestions as extra columns; the original is not changed."""
-    with _refusals():
-        from .auditing.result import load
+    with refusals():
+        from ..auditing.result import load
 
         print(load(path).export(to, overwrite=overwrite))
 
@@ -128,17 +109,17 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Audit embedded data with planted label errors, and say how many were found."""
-    with _refusals():
+    with refusals():
         if name != "digits":
             raise typer.BadParameter(f"there is no demo {name!r}; choose digits")
-        from .auditing.run import audit as run
-        from .datasets.digits import digits
-        from .report import write_report
+        from ..auditing.run import audit as run
+        from ..datasets.digits import digits
+        from ..report import write_report
 
         data = digits(flips, seed=seed)
         result = run(
             (data.features, data.labels), image_shape=data.image_shape, out=out or Path(f"audit-{name}"),
-            overwrite=True, progress=_progress(),
+            overwrite=True, progress=progress(),
         )  # fmt: skip
         page = write_report(result)
         _print_summary(result, as_json=as_json, found=_found(result, data.flipped.tolist()), page=page)
@@ -154,35 +135,8 @@ def _found(result: Audit, flipped: list[int]) -> dict[str, int]:
     }
 
 
-@contextmanager
-def _refusals() -> Generator[None]:
-    """Errors as one line on stderr, warnings likewise."""
-    warnings.showwarning = _show_warning
-    try:
-        yield
-    except (AssayError, OSError) as error:
-        print(f"assay: {error}", file=sys.stderr)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as stopped:
-        print("assay: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        raise typer.Exit(130) from stopped
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *_rest: Any) -> None:
-    if issubclass(category, AssayWarning):
-        print(f"assay: {message}", file=sys.stderr)
-
-
-def _progress() -> Progress | None:
-    if not sys.stderr.isatty():
-        return None
-    from .engine import rich_progress
-
-    return rich_progress()
-
-
 def _names(label: str | None) -> str | list[str] | None:
-    return label.split(",") if label and "," in label else label
+    return [name.strip() for name in label.split(",")] if label and "," in label else label
 
 
 def _number(text: str) -> float:
@@ -200,12 +154,14 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _print_plan(data: str, given: dict[str, Any], family: str | None, l2: float | str, *, as_json: bool) -> None:
-    from .auditing.plan import plan
-    from .head import family_of
-    from .sources.open import open_source
+    from ..auditing.plan import plan
+    from ..head import family_of
+    from ..sources.open import open_source
 
-    source = open_source(data, regression=None if family is None else family == "linear", **given)
-    expected = plan(source, family_of(source, family), l2)
+    regression = None if family is None else family == "linear"
+    with TemporaryDirectory(prefix="assay-") as folder:  # a CSV file is counted by converting it, some rows at a time
+        source = open_source(data, regression=regression, workdir=folder, **given)
+        expected = plan(source, family_of(source, family), l2)
     if as_json:
         print(json.dumps(expected.to_json(), indent=2))
         return

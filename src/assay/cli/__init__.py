@@ -1,0 +1,12 @@
+"""The command line.
+
+Results on stdout (as JSON with --json), progress and messages on stderr. Exit codes: 0 done; 1 refused, with the
+reason; 2 wrong usage; 3 `assay trust` says "do not trust"; 130 interrupted (the same command goes on where it stopped).
+torch is imported when a command runs, not for --help.
+"""
+
+from .audits import app as _audits
+from .depth import app
+
+assert app is _audits  # each module adds its commands to the one app
+__all__ = ["app"]

@@ -282,7 +282,7 @@ def test_score_group_and_duplicates_of_an_audit(folder: Path):
         ["score", "audit", "new.parquet", "--to", "scored.csv"],
         ["score", "audit", "new.parquet", "--json"],
         ["group", "audit", "--where", "`kind of` == 'ant'"],
-        ["group", "audit", "--where", "given_label == 'ant' and f0 > 1"],
+        ["group", "audit", "--where", "given_label == 'ant' and f1 > 0"],
         ["group", "audit", "--ids", "3, 4,5", "--order", "newton", "--refit", "--json"],
         ["group", "audit", "--ids", "3,x"],
         ["group", "audit"],
@@ -300,7 +300,7 @@ def test_score_group_and_duplicates_of_an_audit(folder: Path):
     assert "cannot be read" in bad[2]
     assert group[0] == 0, group[2]
     lines = group[1].splitlines()
-    assert lines[0] == f"group     {((Y == 'ant') & (X[:, 0] > 1)).sum()} samples, {lines[0].split(', ')[1]}"
+    assert lines[0] == f"group     {((Y == 'ant') & (X[:, 1] > 0)).sum()} samples, {lines[0].split(', ')[1]}"
     assert lines[-1].split()[0] == "cat"
     found = strict_json(exact[1])
     assert (found["samples"], found["answer"]) == (3, "refit")

@@ -8,7 +8,7 @@ from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from assay import plots
+from assay import canvas, plots
 
 
 @pytest.fixture
@@ -141,12 +141,12 @@ class TestClouds:
         np.testing.assert_array_equal(drawn["mislabeled"].get_offsets(), [[-1, 1]])
         np.testing.assert_array_equal(drawn["typical"].get_offsets(), [[1, 3]])  # leverage one is left out
         assert {kind: to_hex(dots.get_facecolor()[0]) for kind, dots in drawn.items()} == {
-            kind: style.color for kind, style in plots.KINDS.items()
+            kind: style.color for kind, style in canvas.KINDS.items()
         }
         assert ax.get_yscale() == "log"
         legend = ax.get_legend()
         assert legend is not None
-        assert [text.get_text() for text in legend.get_texts()] == list(plots.KINDS)
+        assert [text.get_text() for text in legend.get_texts()] == list(canvas.KINDS)
 
     def test_the_cloud_is_thinned_evenly(self, ax):
         n = 10_000
@@ -175,5 +175,5 @@ class TestClassBars:
 
 
 def test_kinds_are_told_apart_without_colour():
-    assert len({style.marker for style in plots.KINDS.values()}) == len(plots.KINDS)
-    assert len({style.glyph for style in plots.KINDS.values()}) == len(plots.KINDS)
+    assert len({style.marker for style in canvas.KINDS.values()}) == len(canvas.KINDS)
+    assert len({style.glyph for style in canvas.KINDS.values()}) == len(canvas.KINDS)

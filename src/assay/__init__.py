@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .auditing.result import Audit, load
     from .auditing.run import audit
     from .auditing.shift import Share, Shift
+    from .classical import Classical, classical_cooks_distance, classical_diagnostics
     from .errors import (
         AssayError,
         AssayWarning,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Audit": "auditing.result",
+    "Classical": "classical",
     "Explanation": "auditing.explain",
     "GroupEffect": "auditing.group",
     "GroupInfluence": "influence.groups",
@@ -56,6 +58,8 @@ _HOMES = {
     "TrustReport": "explore.trust",
     "active_set_changes": "influence.active_set",
     "audit": "auditing.run",
+    "classical_cooks_distance": "classical",
+    "classical_diagnostics": "classical",
     "group_influence": "influence.groups",
     "influence_on": "influence.pairs",
     "load": "auditing.result",
@@ -70,6 +74,7 @@ __all__ = [
     "AssayError",
     "AssayWarning",
     "Audit",
+    "Classical",
     "ConvergenceError",
     "EngineError",
     "Explanation",
@@ -94,6 +99,8 @@ __all__ = [
     "UnknownIdError",
     "active_set_changes",
     "audit",
+    "classical_cooks_distance",
+    "classical_diagnostics",
     "group_influence",
     "influence_on",
     "load",

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from .elasticnet import active_subspace, minimise
 from .engine import atomic
 from .errors import OutputError, ShapeError
 from .families import Family, by_column, check_name, make_family
-from .l2 import L2Path, LeaveOneOutPath, Rows
+from .l2 import L2Path, LeaveOneOutPath, Rows, checked_l1, checked_l2
 from .leverage import Leverage
 from .newton import Fit, Moments, Objective
 from .sources.open import open_source
@@ -97,6 +96,26 @@ class Head:
             vocabulary=source.vocabulary,
             penalize_bias=penalize_bias,
         )
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any, features: Any, labels: Any, *, weights: Any = None) -> Head:
+        """The head of a fitted scikit-learn estimator: the optimum of the same objective on its training set.
+
+        A LogisticRegression, Ridge, LinearRegression, ElasticNet, one with CV behind its name, or a Pipeline that ends
+        in one: then its transforms come first, and the head takes what its last step takes. Penalties and class weights
+        are translated (see `assay.from_sklearn`), a frame's columns found by name. Raises `ShapeError`, `SourceError`
+        naming what has no equal here; warns where the estimator stopped before its own optimum.
+        """
+        from .from_sklearn import say_how_far, translate
+
+        given = translate(estimator, features, labels, weights=weights)
+        head = cls.fit(
+            given.features, given.labels, family=given.family, l2=given.l2, l1=given.l1, weights=given.weights,
+            standardize=False, bias=given.bias,
+        )  # fmt: skip
+        known = head.probabilities(given.features) if head.family.classifies else head.logits(given.features)
+        say_how_far(estimator, given, known.numpy())
+        return head
 
     @classmethod
     def fit_rows(
@@ -264,20 +283,3 @@ def family_of(source: Source, name: str | None) -> Family:
     if name == "linear":
         raise ShapeError('family="linear" needs numeric targets, but the labels are classes; use family="softmax"')
     return make_family(name or "softmax", len(source.vocabulary))
-
-
-def checked_l1(l1: float, l2: float | str) -> float:
-    """λ1 as a number ≥ 0 beside a λ2 > 0, or `ShapeError`."""
-    if not (isinstance(l1, Real) and 0 <= l1 < float("inf")):
-        raise ShapeError(f"l1={l1!r} is not a finite number ≥ 0")
-    if l1 and l2 == 0:
-        raise ShapeError(f"l1={l1:g} needs l2 > 0: with l2 = 0 the optimum is not unique, and has no curvature")
-    return l1
-
-
-def checked_l2(l2: float | str) -> float:
-    """λ2 as a number ≥ 0, or `ShapeError`."""
-    value = float(l2) if isinstance(l2, Real) else -1.0
-    if not 0 <= value < float("inf"):
-        raise ShapeError(f'l2={l2!r} is neither "auto" nor a finite number ≥ 0')
-    return value

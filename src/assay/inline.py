@@ -19,18 +19,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from . import plots
+from . import canvas
 
-# What plots.py draws in → the page's custom property of the same meaning.
+# What canvas.py gives the plots → the page's custom property of the same meaning.
 PROPERTIES = {
     "#000000": "--ink",
-    plots.INK: "--ink",
-    plots.MUTED: "--muted",
-    plots.LINE: "--line",
-    plots.BLUE: "--blue",
-    plots.GREEN: "--green",
-    plots.VERMILLION: "--vermillion",
-    plots.GREY: "--grey",
+    canvas.INK: "--ink",
+    canvas.MUTED: "--muted",
+    canvas.LINE: "--line",
+    canvas.BLUE: "--blue",
+    canvas.GREEN: "--green",
+    canvas.VERMILLION: "--vermillion",
+    canvas.GREY: "--grey",
     "#ffffff": "--on-deep",
 }
 # Text stays text (searchable, in the page's font) and every run gives the same identifiers.

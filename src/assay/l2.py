@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
+from numbers import Real
 from operator import add
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from .curvature.dense import Curvature
 from .elasticnet import minimise
-from .errors import AssayWarning, ConvergenceError, SeparableError, SingularCurvatureError
+from .errors import AssayWarning, ConvergenceError, SeparableError, ShapeError, SingularCurvatureError
 from .families import Family
 from .leverage import read_scores
 from .newton import Moments, Newton, Objective, moments
@@ -121,3 +122,20 @@ def _mean_loo_loss(family: Family, rows: Rows, curvature: Curvature, V: Tensor) 
 
     curvature.prepare()
     return sum(in_threads(part_loss, rows.split())) / float(rows.w.sum())
+
+
+def checked_l1(l1: float, l2: float | str) -> float:
+    """λ1 as a number ≥ 0 beside a λ2 > 0, or `ShapeError`."""
+    if not (isinstance(l1, Real) and 0 <= l1 < float("inf")):
+        raise ShapeError(f"l1={l1!r} is not a finite number ≥ 0")
+    if l1 and l2 == 0:
+        raise ShapeError(f"l1={l1:g} needs l2 > 0: with l2 = 0 the optimum is not unique, and has no curvature")
+    return l1
+
+
+def checked_l2(l2: float | str) -> float:
+    """λ2 as a number ≥ 0, or `ShapeError`."""
+    value = float(l2) if isinstance(l2, Real) else -1.0
+    if not 0 <= value < float("inf"):
+        raise ShapeError(f'l2={l2!r} is neither "auto" nor a finite number ≥ 0')
+    return value

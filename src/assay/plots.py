@@ -7,37 +7,22 @@ has a marker of its own beside its colour. Class names are drawn as they are: `$
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import ListedColormap, to_rgb
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-INK, MUTED, LINE = "#1f2328", "#6b7280", "#d4d8de"
-BLUE, GREEN, VERMILLION, GREY = "#0072b2", "#009e73", "#d55e00", "#9aa1ab"
+from .canvas import BLUE, GREY, INK, KINDS, MUTED, VERMILLION, axes_of, calm
+from .classical import Classical
+from .errors import ShapeError
+
 Numbers = ArrayLike | Sequence[Any]  # whatever numpy makes an array of
+AREA = 900.0  # square points of the largest bubble of an influence plot
+OUTLYING = 2.0  # studentised residual beyond which a sample is worth a look
 DECADES = 9  # scores this far below the largest are drawn at the left edge: they say nothing of how small they are
-
-
-class KindStyle(NamedTuple):
-    """How a kind looks in every picture and on the page."""
-
-    color: str
-    marker: str
-    glyph: str
-
-
-KINDS = {
-    "mislabeled": KindStyle(VERMILLION, "X", "✖"),
-    "under-represented": KindStyle(BLUE, "D", "◆"),
-    "boundary": KindStyle(GREEN, "^", "▲"),
-    "typical": KindStyle(GREY, "o", "●"),
-}
 
 
 def score_distribution(scores: Numbers, kinds: Sequence[str], *, ax: Axes | None = None) -> Axes:
@@ -47,7 +32,7 @@ def score_distribution(scores: Numbers, kinds: Sequence[str], *, ax: Axes | None
     number of samples stands at the left. Scores that are not finite are left out, those more than nine decades below
     the largest are counted in the lowest bin.
     """
-    ax = _axes(ax)
+    ax = axes_of(ax)
     values, names = np.asarray(scores, dtype=np.float64), np.asarray(kinds)
     seen = np.isfinite(values)
     values, names = values[seen], names[seen]
@@ -66,7 +51,7 @@ def score_distribution(scores: Numbers, kinds: Sequence[str], *, ax: Axes | None
     ax.set_yticks(np.arange(len(shown)) + 0.35, labels)
     ax.set_xlabel("Cook's distance (log scale)")
     ax.tick_params(axis="y", length=0)
-    return _calm(ax, keep=("bottom",), grid="x")
+    return calm(ax, keep=("bottom",), grid="x")
 
 
 def recall_against_effort(
@@ -83,7 +68,7 @@ def recall_against_effort(
     `spread` `[points]` is one standard deviation, drawn as a band. With `share`, the share of rows that are wrong, the
     line of an oracle that inspects nothing but errors is drawn, `min(1, effort/share)`; chance is the diagonal.
     """
-    ax = _axes(ax)
+    ax = axes_of(ax)
     x, runs = np.asarray(effort, dtype=np.float64), np.atleast_2d(np.asarray(recall, dtype=np.float64))
     mean = runs.mean(axis=0)
     ends = np.array([0.0, x.max(initial=0.0)])
@@ -107,7 +92,7 @@ def recall_against_effort(
     ax.xaxis.set_major_formatter(FuncFormatter(_per_cent))
     ax.yaxis.set_major_formatter(FuncFormatter(_per_cent))
     ax.legend(frameon=False, loc="best", labelcolor=INK)
-    return _calm(ax, grid="both")
+    return calm(ax, grid="both")
 
 
 def confusion_pairs(confusion: Iterable[Sequence[Any]], *, limit: int = 16, ax: Axes | None = None) -> Axes:
@@ -116,7 +101,7 @@ def confusion_pairs(confusion: Iterable[Sequence[Any]], *, limit: int = 16, ax: 
     At most `limit` classes, those with most suspects first, in the order of their names. Darker means more; the number
     stands in the cell.
     """
-    ax = _axes(ax)
+    ax = axes_of(ax)
     counts = {(str(given), str(suggested)): int(count) for given, suggested, count in confusion}
     names = _busiest(counts, limit)
     at = {name: i for i, name in enumerate(names)}
@@ -136,7 +121,7 @@ def confusion_pairs(confusion: Iterable[Sequence[Any]], *, limit: int = 16, ax: 
     if max(map(len, labels), default=0) > 3:
         ax.set_xticks(ticks, labels, rotation=40, ha="right", rotation_mode="anchor")
     ax.set(xlabel="suggested label", ylabel="given label", xlim=(0, max(len(names), 1)), ylim=(max(len(names), 1), 0))
-    return _plain_labels(_calm(ax, grid=None))
+    return _plain_labels(calm(ax, grid=None))
 
 
 def refit_agreement(
@@ -147,7 +132,7 @@ def refit_agreement(
     On the diagonal the prediction is right. `first_order` (`D/N`) is drawn hollow beside it. Logarithmic where every
     change is positive.
     """
-    ax = _axes(ax)
+    ax = axes_of(ax)
     truth, guess = np.asarray(actual, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     plain = None if first_order is None else np.asarray(first_order, dtype=np.float64)
     drawn = np.concatenate([truth, guess] if plain is None else [truth, guess, plain])
@@ -169,7 +154,7 @@ def refit_agreement(
         ylabel="change of loss, predicted",
     )
     ax.legend(frameon=False, loc="upper left", labelcolor=INK)
-    return _calm(ax, grid="both")
+    return calm(ax, grid="both")
 
 
 def kinds_map(
@@ -180,11 +165,11 @@ def kinds_map(
     At most `limit` samples of a kind, evenly picked from the order given. Samples of leverage one (NaN) are left out.
     """
     x = np.asarray(loo_margin, dtype=np.float64)
-    ax = _scatter_by_kind(x, np.asarray(logit_variance, dtype=np.float64), np.asarray(kinds), limit, _axes(ax))
+    ax = _scatter_by_kind(x, np.asarray(logit_variance, dtype=np.float64), np.asarray(kinds), limit, axes_of(ax))
     ax.set_yscale("log")
     ax.axvline(0, color=MUTED, lw=1, zorder=0)
     ax.set(xlabel="leave-one-out margin: the given label against the best other", ylabel="logit variance (log scale)")
-    return _calm(ax, grid="both")
+    return calm(ax, grid="both")
 
 
 def given_against_predicted(
@@ -192,19 +177,19 @@ def given_against_predicted(
 ) -> Axes:
     """Regression: the leave-one-out prediction against the given target, by kind; on the diagonal they agree."""
     x, y = np.asarray(given, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
-    ax = _scatter_by_kind(x, y, np.asarray(kinds), limit, _axes(ax))
+    ax = _scatter_by_kind(x, y, np.asarray(kinds), limit, axes_of(ax))
     both = np.concatenate([x[np.isfinite(x)], y[np.isfinite(y)]])
     if len(both):
         ax.plot([both.min(), both.max()], [both.min(), both.max()], color=MUTED, lw=1, zorder=0, label="_agreement")
     ax.set(xlabel="given target", ylabel="leave-one-out prediction")
-    return _calm(ax, grid="both")
+    return calm(ax, grid="both")
 
 
 def class_bars(
     suspects: dict[str, int], rows: dict[str, int] | None = None, *, limit: int = 16, ax: Axes | None = None
 ) -> Axes:
     """Suspected label errors per class, most first; with `rows`, how many samples the class has and the share."""
-    ax = _axes(ax)
+    ax = axes_of(ax)
     ranked = sorted(suspects, key=lambda name: (-suspects[name], name))[:limit]
     counts = np.array([suspects[name] for name in ranked], dtype=np.float64)
     ax.barh(np.arange(len(ranked)), counts, height=0.66, color=VERMILLION)
@@ -219,7 +204,7 @@ def class_bars(
     )
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.tick_params(axis="y", length=0)
-    return _plain_labels(_calm(ax, keep=("left",), grid="x"))
+    return _plain_labels(calm(ax, keep=("left",), grid="x"))
 
 
 def _scatter_by_kind(x: NDArray[np.float64], y: NDArray[np.float64], kinds: NDArray[Any], limit: int, ax: Axes) -> Axes:
@@ -254,8 +239,39 @@ def _short(name: object, width: int = 18) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _axes(ax: Axes | None) -> Axes:
-    return Figure(figsize=(6.4, 4.0), layout="constrained").subplots() if ax is None else ax
+def influence_plot(
+    found: Classical, *, names: Sequence[Any] | None = None, most: int = 5, ax: Axes | None = None
+) -> Axes:
+    """Draws leverage against the externally studentised residual, the area of a bubble its Cook's distance.
+
+    Lines at ±2 and at leverage 2p/n (Belsley, Kuh & Welsch 1980) bound what is worth a look; the `most` samples with
+    the largest Cook's distance are named by their ids, or by `names`. Samples of leverage one have no residual and are
+    not drawn. Raises `ShapeError` for several outputs.
+    """
+    if found.residuals.ndim > 1:
+        raise ShapeError(f"{found.residuals.shape[1]} outputs; an influence plot shows one, fit a head to it")
+    ax = axes_of(ax)
+    h, t, distance = (v.numpy() for v in (found.leverage, found.externally_studentised, found.cooks_distance))
+    drawn = ~np.isnan(t)
+    limit = 2 * found.parameters / len(h)
+    notable = drawn & ((np.abs(t) > OUTLYING) | (h > limit))
+    scale = AREA / np.nanmax(distance)
+    for which, colour, alpha in ((drawn & ~notable, GREY, 0.4), (notable, VERMILLION, 0.6)):
+        ax.scatter(h[which], t[which], s=6 + scale * distance[which], color=colour, alpha=alpha, linewidths=0)
+    for y in (-OUTLYING, OUTLYING):
+        ax.axhline(y, color=MUTED, linewidth=0.8, linestyle=(0, (4, 4)), zorder=0)
+    ax.axvline(limit, color=MUTED, linewidth=0.8, linestyle=(0, (4, 4)), zorder=0)
+    ax.annotate("2p/n", (limit, 0.0), xycoords=("data", "axes fraction"), xytext=(3, 3), textcoords="offset points",
+                color=MUTED, fontsize=8)  # fmt: skip
+    labels = found.ids.to_pylist() if names is None else list(names)
+    for i in np.argsort(-np.nan_to_num(distance))[:most]:
+        offset = (0, (scale * distance[i] / np.pi) ** 0.5 + 3)
+        ax.annotate(str(labels[i]), (h[i], t[i]), xytext=offset, textcoords="offset points", ha="center", va="bottom",
+                    color=INK, fontsize=8)  # fmt: skip
+    ax.set_xlabel("leverage")
+    ax.set_ylabel("externally studentised residual")
+    ax.margins(0.08, 0.14)
+    return calm(ax, grid=None)
 
 
 def _plain_labels(ax: Axes) -> Axes:
@@ -265,35 +281,5 @@ def _plain_labels(ax: Axes) -> Axes:
     return ax
 
 
-def _calm(ax: Axes, *, keep: Sequence[str] = ("left", "bottom"), grid: Literal["x", "both"] | None) -> Axes:
-    """Thin grey axes, a faint grid behind the data, numbers without scientific noise."""
-    for side, spine in ax.spines.items():
-        spine.set_visible(side in keep)
-        spine.set_color(LINE)
-    ax.tick_params(colors=MUTED, labelcolor=INK, which="both")
-    ax.xaxis.label.set_color(INK)
-    ax.yaxis.label.set_color(INK)
-    ax.set_axisbelow(True)
-    if grid:
-        ax.grid(True, axis=grid, color=LINE, lw=0.6, alpha=0.7)
-    for axis, scale in ((ax.xaxis, ax.get_xscale()), (ax.yaxis, ax.get_yscale())):
-        if scale == "log":
-            axis.set_major_formatter(FuncFormatter(_power))
-            axis.set_minor_formatter(FuncFormatter(partial(_between, axis)))
-    return ax
-
-
-def _between(axis: Axis, value: float, position: int) -> str:
-    """2 and 5 of each decade, where the axis spans too little for whole decades to say where one is."""
-    low, high = axis.get_view_interval()
-    first = f"{value:.0e}"[0]
-    return _power(value, position) if first in "25" and high < 30 * low else ""
-
-
 def _per_cent(share: float, position: int = 0) -> str:
     return f"{100 * share:.3g} %"
-
-
-def _power(value: float, position: int) -> str:
-    """0.01, 1, 100; 1e-6 where the zeros would have to be counted."""
-    return f"{value:g}" if 1e-3 <= abs(value) < 1e4 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")

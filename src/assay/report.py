@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from . import plots
+from . import canvas, plots
 from .auditing.result import Audit
 from .auditing.target import check_target
 from .engine import atomic
@@ -95,7 +95,7 @@ def _content(audit: Audit, per_kind: int) -> dict[str, Any]:
         "info": info,
         "classes": audit.source.vocabulary,
         "targets": audit.source.targets[:TARGETS],
-        "kinds": {kind: plots.KINDS[kind] for kind in _shown_kinds(audit)},
+        "kinds": {kind: canvas.KINDS[kind] for kind in _shown_kinds(audit)},
         "words": REGRESSION if regression else CLASSES,
         "trust": audit.trust,
         "verdicts": VERDICTS,
@@ -111,7 +111,7 @@ def _content(audit: Audit, per_kind: int) -> dict[str, Any]:
 def _shown_kinds(audit: Audit) -> list[str]:
     """The kinds that have a section of their own; a regression has no boundary."""
     without = {"typical"} if audit.source.vocabulary is not None else {"typical", "boundary"}
-    return [kind for kind in plots.KINDS if kind not in without]
+    return [kind for kind in canvas.KINDS if kind not in without]
 
 
 def _where(spec: dict[str, Any] | None) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import assay
-import assay.cli
+import assay.cli.audits
 from assay.auditing.run import audit
 
 Ended = list[Any]
@@ -112,7 +112,7 @@ def command(data: str, out: str, **options: Any) -> Callable[[], None]:
 
     def run() -> None:
         if "progress" in options:
-            assay.cli._progress = lambda: options["progress"]
+            assay.cli.audits.progress = lambda: options["progress"]
         assay.cli.app(["audit", data, "--out", out, "--features", "f*"], prog_name="assay")
 
     return run

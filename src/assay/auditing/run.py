@@ -29,8 +29,8 @@ from ..errors import (
 from ..explore.kinds import robust_noise
 from ..explore.trust import Trust, TrustReport
 from ..families import Family, check_name
-from ..head import Head, checked_l2, family_of
-from ..l2 import L2Path, LeaveOneOutPath, Rows
+from ..head import Head, family_of
+from ..l2 import L2Path, LeaveOneOutPath, Rows, checked_l2
 from ..leverage import read_scores
 from ..newton import Fit, Newton, Objective
 from ..pool import executor
@@ -61,6 +61,7 @@ def audit(
     family: str | None = None,
     l2: float | str = "auto",
     standardize: bool = True,
+    model: Any = None,
     image_shape: tuple[int, ...] | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -81,6 +82,9 @@ def audit(
     - `l2`: λ2, or "auto" to minimise the leave-one-out loss (on a seeded sample of 20,000 rows where there are more,
       its total penalty `N λ2` carried over).
     - `standardize`: columns are centred and scaled to unit variance first.
+    - `model`: a fitted scikit-learn estimator, or a pipeline that ends in one, instead of family, λ2 and
+      standardisation: `data` is the `(X, y)` it was fitted to. Columns are what its last step takes
+      (`Head.from_sklearn` says which estimators have an equal here).
     - `image_shape`: (h, w) or (h, w, c) where a row is an image.
     - `out`: the audit's folder. An interrupted audit of the same data and arguments is resumed there; without `out` the
       audit lives in a temporary folder until `save`.
@@ -91,6 +95,11 @@ def audit(
 
     Source: Picard et al., "Influence functions for dataset exploration and cleaning".
     """
+    if model is not None:
+        from .model import of_model
+
+        data, weight, family, l2 = of_model(model, data, weight, family=family, l2=l2)
+        standardize = False
     if l2 != "auto":
         l2 = checked_l2(l2)
     if family is not None:

@@ -47,7 +47,9 @@ def small_blobs() -> Table:
 
 
 def large_blobs() -> Table:
-    return make_classification(100_000, 10, n_informative=6, n_classes=3, class_sep=1.5, flip_y=0, random_state=0)
+    return make_classification(
+        100_000, 5, n_informative=5, n_redundant=0, n_classes=3, class_sep=1.5, flip_y=0, random_state=0
+    )
 
 
 def texts(name: str) -> Table:

@@ -80,6 +80,19 @@ def test_a_permutation_of_the_rows_permutes_the_scores(problem, random):
     assert_close(a.leave_one_out().loss[order], b.leave_one_out().loss, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.parametrize(("name", "size"), [("softmax", 4), ("logistic", 2), ("linear", 2)])
+def test_float32_features_in_another_order_or_batch(monkeypatch, name, size):
+    """Everything after the features is float64: far within the 1e-3 of the largest score that is asked."""
+    X, y = oracles.regression(300, 6, size) if name == "linear" else oracles.blobs(300, 6, size)
+    X = X.astype(np.float32)
+    expected = Head.fit(X, y, family=name, l2=1e-5).leverage(X, y).cooks_distance()
+    order = np.random.default_rng(0).permutation(300)
+    for module in (dense, assay.leverage):
+        monkeypatch.setattr(module, "ROWS", 7)
+    found = Head.fit(X[order], y[order], family=name, l2=1e-5).leverage(X[order], y[order]).cooks_distance()
+    assert float((found - expected[order]).abs().max()) <= 1e-6 * float(expected.max())
+
+
 @few
 @given(problems)
 def test_a_row_of_weight_zero_has_no_effect(problem):

@@ -102,6 +102,10 @@ def test_the_file_its_row_and_column_are_named(tmp_path: Path):
         assay.audit(path, out=tmp_path / "audit", shard_rows=50)
     write(path)
     assert len(assay.audit(path, l2=1e-2, out=tmp_path / "audit", shard_rows=50).table) == N
+    bad = X.copy()
+    bad[9, 2] = np.nan
+    with pytest.raises(assay.SourceError, match=r"^row 9: feature 'x2' is nan"):  # arrays lie in no file of the user's
+        assay.audit((bad, Y), l2=1e-2)
 
 
 def test_unreadable_and_pickled_files(tmp_path: Path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from assay.errors import SourceError
-from assay.sources import Source, merge, open_source, scan_shard
+from assay.sources import Source, csv, merge, open_source, scan_shard
 
 TEXT = "f0,f1,note,y\n" + "".join(f"{i / 3!r},{i % 7},n{i},{'ab'[i % 2]}\n" for i in range(40))
 
@@ -106,3 +107,20 @@ def test_text_after_the_first_block_is_an_error(tmp_path: Path):
     with pytest.raises(SourceError, match=r"cannot be read as CSV: .*'oops'.*types were read from the beginning"):
         open_source(written(tmp_path, f"f,y\n{rows}oops,a\n"), workdir=tmp_path / "w")
     assert not list((tmp_path / "w").iterdir()), "no half-written file is left"
+
+
+def test_a_conversion_that_is_interrupted_leaves_nothing_and_is_done_again(tmp_path: Path, monkeypatch):
+    rows = "\n".join(f"{i}.5,{i % 2}" for i in range(100))
+    (tmp_path / "a.csv").write_text(f"f0,y\n{rows}\n")
+    real = csv._batches
+
+    def cut(*arguments: Any) -> Any:
+        yield next(real(*arguments))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(csv, "_batches", cut)
+        with pytest.raises(KeyboardInterrupt):
+            open_source(tmp_path / "a.csv", label="y", workdir=tmp_path / "work")
+    assert list((tmp_path / "work").iterdir()) == []
+    assert len(open_source(tmp_path / "a.csv", label="y", workdir=tmp_path / "work")) == 100

@@ -13,6 +13,8 @@ from .shell import AuditPath, Json, Overwrite, app, refusals
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ..auditing.result import Audit
+
 SHOWN = 10  # rows of a table
 
 
@@ -26,16 +28,8 @@ def score(
 ) -> None:
     """Score new samples against the saved head: which lie where the training set is thin, which contradict it."""
     with refusals():
-        from ..auditing.result import load
-
-        audit = load(path)
-        if to is not None:
-            audit.check_target(to, overwrite=overwrite)
-        shift = audit.shift(new)
-        if to is not None:
-            from ..auditing.export import write_table
-
-            write_table(shift.table, to)
+        shift = _opened(path, to, overwrite=overwrite).shift(new)
+        _write(shift.table, to)
         if as_json:
             classes = None if shift.classes is None else shift.classes.to_pylist()
             found = {name: vars(getattr(shift, name)) for name in ("thin", "contradicting")}
@@ -66,9 +60,7 @@ def group(
             raise typer.BadParameter("name the group by --where or by --ids, one of them")
         if order not in ("1", "2", "newton"):
             raise typer.BadParameter(f"--order {order} is not one of 1, 2, newton")
-        from ..auditing.result import load
-
-        audit = load(path)
+        audit = _opened(path)
         asked = None if ids is None else _ids(ids, audit.dataset.schema.field("id").type)
         effect = audit.group(asked, where=where, order=order if order == "newton" else int(order), refit=refit)
         influence = effect.influence
@@ -100,16 +92,8 @@ def duplicates(
 ) -> None:
     """Find samples so close that they hide each other from leave-one-out, and score each without its group."""
     with refusals():
-        from ..auditing.result import load
-
-        audit = load(path)
-        if to is not None:
-            audit.check_target(to, overwrite=overwrite)
-        found = audit.near_duplicates(within=within)
-        if to is not None:
-            from ..auditing.export import write_table
-
-            write_table(found, to)
+        found = _opened(path, to, overwrite=overwrite).near_duplicates(within=within)
+        _write(found, to)
         if as_json:
             print(json.dumps(found.to_pylist(), indent=2, default=str))
             return
@@ -119,6 +103,23 @@ def duplicates(
             _print_rows(
                 found, ("group", "id", "given_label", "suggested_label", "loo_loss", "group_loo_loss", "labels_agree")
             )
+
+
+def _opened(path: Path, to: Path | None = None, *, overwrite: bool = False) -> Audit:
+    """The audit, once it is known that a table may be written to `to`."""
+    from ..auditing.result import load
+
+    audit = load(path)
+    if to is not None:
+        audit.check_target(to, overwrite=overwrite)
+    return audit
+
+
+def _write(table: pa.Table, to: Path | None) -> None:
+    if to is not None:
+        from ..auditing.export import write_table
+
+        write_table(table, to)
 
 
 def _ids(text: str, kind: pa.DataType) -> list[Any]:

@@ -83,9 +83,13 @@ def encode(estimator: Any, features: Any) -> Any:
         if missing:
             raise ShapeError(f"{len(missing)} columns the estimator was fitted to are missing: {some(missing)}")
         features = features[list(names)]
+    features = features if hasattr(features, "shape") else np.asarray(features)
+    wanted = getattr(estimator, "n_features_in_", None)
+    if wanted is not None and features.shape[1:] != (wanted,):
+        raise ShapeError(f"features have shape {tuple(features.shape)}; the estimator was fitted to [n, {wanted}]")
     if not isinstance(estimator, Pipeline) or len(estimator.steps) == 1:
         return features
-    rows = features.shape[0] if hasattr(features, "shape") else len(features)
+    rows = features.shape[0]
     for name, step in estimator.steps[:-1]:
         if step in (None, "passthrough"):
             continue

@@ -89,6 +89,19 @@ def test_samples_without_a_duplicate_are_left_as_they_were():
         near_duplicates(Head.fit(X, y, l2=1e-2).leverage(X, y), within=1.5)
 
 
+def test_targets_agree_within_their_noise():
+    X, y = oracles.regression(80, 3, 1)
+    X[40:43] = X[7]
+    y[40:42] = y[7] + 0.1
+    y[42] = y[7]
+    X[60] = X[50]
+    y[60] = y[50] + 9.0
+    table = assay.audit((X, y), l2=1e-3).near_duplicates(within=0.01)
+    found = {row["row"]: row["labels_agree"] for row in table.to_pylist()}
+    assert found == {7: True, 40: True, 41: True, 42: True, 50: False, 60: False}
+    assert set(table["row"].to_pylist()[:2]) == {50, 60}  # the most suspect first
+
+
 def test_an_audits_table_says_who_hid_whom(tmp_path: Path):
     X, y, bad = digits_with_copied_flips(2, 0.05)
     names = np.array([f"d{k}" for k in y])

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..curvature.dense import Curvature
 from ..errors import ShapeError
 from ..explore.duplicates import ROWS, near_duplicates
-from ..explore.kinds import scores_of_label
+from ..explore.kinds import OUTLYING, scores_of_label
 from ..head import Head
 from ..l2 import Rows
 from ..sources.samples import whole
@@ -19,7 +19,10 @@ from .columns import label_column
 def duplicate_table(
     source: Source, head: Head, curvature: Curvature, *, within: float, noise: Tensor | None
 ) -> pa.Table:
-    """One row a sample that has near-duplicates, the groups with the largest score first; see `Audit`."""
+    """One row a sample that has near-duplicates, the groups with the largest score first; see `Audit`.
+
+    Targets agree where they differ by no more than three times their noise.
+    """
     if len(source) > ROWS:
         raise ShapeError(
             f"{len(source):,} samples; near-duplicates are sought among {ROWS:,} at most, as all pairs are compared. "
@@ -44,7 +47,8 @@ def duplicate_table(
     order: list[int] = []
     agree = [False] * len(source)
     for members in sorted(found.members, key=lambda members: -float(score[members].nan_to_num().max())):
-        same = bool((batch.y[members] == batch.y[members[0]]).all())
+        spread = batch.y[members].amax(0) - batch.y[members].amin(0)
+        same = bool((spread <= (0 if noise is None else OUTLYING * noise)).all())
         for row in members:
             agree[row] = same
         order += members

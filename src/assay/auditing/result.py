@@ -223,7 +223,7 @@ class Audit:
                 f"the group is empty: {'no ids are given' if where is None else f'no sample has {where}'}"
             )
         self.check_source()
-        weight = self.info["class_weight"] or None
+        weight = self.info.get("class_weight") or None
         return group_effect(
             self.source, *self._state, rows["id"].to_pylist(), rows["row"].to_pylist(),
             None if weight is None else torch.tensor(weight, dtype=torch.float64), order=order, refit=refit,

@@ -84,7 +84,8 @@ def audit(
     - `standardize`: columns are centred and scaled to unit variance first.
     - `model`: a fitted scikit-learn estimator, or a pipeline that ends in one, instead of family, λ2 and
       standardisation: `data` is the `(X, y)` it was fitted to. Columns are what its last step takes
-      (`Head.from_sklearn` says which estimators have an equal here).
+      (`Head.from_sklearn` says which estimators have an equal here). Or a trained `nn.Module` that returns logits:
+      columns are what comes into its last linear layer, as they are, and the head is fitted to them anew.
     - `image_shape`: (h, w) or (h, w, c) where a row is an image.
     - `out`: the audit's folder. An interrupted audit of the same data and arguments is resumed there; without `out` the
       audit lives in a temporary folder until `save`.

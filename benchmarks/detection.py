@@ -182,12 +182,13 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     options = parser.parse_args()
-    cells = {
-        (name, share, how): [cell(name, share, how, seed) for seed in range(options.seeds)]
-        for name in options.sets
-        for share in (0.01, 0.05)
-        for how in ("uniform", "by class")
-    }
+    settings = [
+        (name, share, how) for name in options.sets for share in (0.01, 0.05) for how in ("uniform", "by class")
+    ]
+    for seed in range(options.seeds):  # all settings of a seed before the next one
+        for setting in settings:
+            cell(*setting, seed)
+    cells = {setting: [cell(*setting, seed) for seed in range(options.seeds)] for setting in settings}
 
     def of(score: str, measure: str, name: str | None = None) -> np.ndarray:
         """One number a seed: the mean over the data sets, shares and ways."""

@@ -221,6 +221,6 @@ if __name__ == "__main__":
             f"{interval(of('mislabeled_score', 'AP') - of('plain loss', 'AP'))}.",
             f"cleanlab's time over ours (5 fits against one and its leverage, λ2 chosen in each): median "
             f"{np.median(ratios):.1f}, {min(ratios):.1f} to {max(ratios):.1f} over the settings.",
-            "k-NN disagreement (10 neighbours, standardised columns) is left out, also of its means, where n = 100,000.",
+            "k-NN disagreement (10 neighbours, standardised columns) is left out, also of its means, for 100,000 rows.",
         ],
     )

@@ -4,7 +4,9 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from scipy.sparse import csr_array
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_selection import SelectKBest
@@ -49,6 +51,8 @@ CLASSIFIERS = {
     "cross-validated": (
         LogisticRegressionCV(**CHOSEN, **TIGHT), X3, Y3, None,
     ),
+    "cross-validated, as it comes": (LogisticRegressionCV(Cs=3, **TIGHT), X3, Y3, None),
+    "cross-validated, two classes": (LogisticRegressionCV(Cs=3, **TIGHT), X2, Y2, None),
 }  # fmt: skip
 REGRESSIONS = {
     "ridge": (Ridge(alpha=3.0), XR, YR, None),
@@ -67,7 +71,9 @@ REGRESSIONS = {
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_probabilities_are_the_estimators(name: str):
     estimator, X, y, w = CLASSIFIERS[name]
-    estimator.fit(X, y, sample_weight=w)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # scikit-learn renames what LogisticRegressionCV has by default
+        estimator.fit(X, y, sample_weight=w)
     head = Head.from_sklearn(estimator, X, y, weights=w)
     np.testing.assert_allclose(head.probabilities(X).numpy(), estimator.predict_proba(X), atol=1e-6)
     assert head.class_names == tuple(estimator.classes_.tolist())
@@ -116,6 +122,39 @@ def test_columns_of_a_frame_go_by_name():
     np.testing.assert_allclose(head.logits(turned).numpy()[:, 0], estimator.predict(frame), rtol=1e-8)
 
 
+def test_columns_of_an_arrow_table_go_by_name():
+    frame = pd.DataFrame(XR, columns=DIABETES.feature_names)
+    estimator = Ridge().fit(frame, YR)
+    head = Head.from_sklearn(estimator, pa.Table.from_pandas(frame[frame.columns[::-1]]), YR)
+    np.testing.assert_allclose(head.V.numpy(), Head.from_sklearn(estimator, frame, YR).V.numpy(), rtol=1e-12)
+    with pytest.raises(assay.ShapeError, match="1 columns the estimator was fitted to are missing: 'bmi'"):
+        Head.from_sklearn(estimator, pa.Table.from_pandas(frame.drop(columns="bmi")), YR)
+
+
+def test_sparse_features_are_taken():
+    estimator = Ridge(alpha=3.0, solver="sag", tol=1e-12, max_iter=100_000, random_state=0).fit(csr_array(XR), YR)
+    head = Head.from_sklearn(estimator, csr_array(XR), YR)
+    np.testing.assert_allclose(head.logits(XR).numpy()[:, 0], estimator.predict(XR), rtol=1e-6)
+
+
+def test_labels_may_be_a_column():
+    estimator = LogisticRegression(class_weight="balanced", **TIGHT).fit(X2, Y2)
+    expected = Head.from_sklearn(estimator, X2, Y2)
+    np.testing.assert_array_equal(Head.from_sklearn(estimator, X2, Y2[:, None]).V.numpy(), expected.V.numpy())
+
+
+@pytest.mark.parametrize(
+    ("w", "error", "said"),
+    [
+        (np.ones(3), assay.ShapeError, r"weights have shape \(3,\), but there are 442 labels"),
+        (np.zeros(442), assay.SourceError, "the weights sum to nothing"),
+    ],
+)
+def test_bad_weights(w, error, said: str):
+    with pytest.raises(error, match=said):
+        Head.from_sklearn(Ridge().fit(XR, YR), XR, YR, weights=w)
+
+
 def test_one_line_from_an_estimator_to_an_audit():
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.5, class_weight="balanced", **TIGHT))
     pipeline.fit(WINE.data, Y3)
@@ -146,6 +185,10 @@ UNFIT = {
     "one-vs-rest": (OneVsRestClassifier(LogisticRegression()).fit(X3, Y3), X3, Y3, "OneVsRestClassifier is no"),
     "no estimator": ("clf", X2, Y2, "str is no estimator"),
     "liblinear": (LogisticRegression(solver="liblinear").fit(X2, Y2), X2, Y2, "'liblinear' penalises the intercept"),
+    "mean of folds": (
+        LogisticRegressionCV(**{**CHOSEN, "Cs": [0.1]}, refit=False).fit(X3, Y3), X3, Y3,
+        "refit=False averages the folds",
+    ),
     "positive": (Ridge(positive=True).fit(XR, YR), XR, YR, r"Ridge\(positive=True\) constrains the weights"),
     "two alphas": (Ridge(alpha=[1.0, 2.0]).fit(XR, YR2), XR, YR2, r"one alpha for each output \(1\.0, 2\.0\)"),
     "pure L1": (LogisticRegression(l1_ratio=1, solver="saga", tol=0.1).fit(X2, Y2), X2, Y2, r"needs l2 > 0"),

@@ -62,14 +62,22 @@ def translate(estimator: Any, features: Any, labels: Any, *, weights: Any = None
     last = _last(estimator)
     encoded = encode(estimator, features)
     y = numpy_of(labels, "labels")
-    w = None if weights is None else numpy_of(weights, "weights").astype(np.float64)
+    w = None if weights is None else _checked_weights(numpy_of(weights, "weights").astype(np.float64), len(y))
     if len(y) != len(encoded):
         raise ShapeError(f"{len(encoded)} rows of features, but {len(y)} labels; give one of each per sample")
     if isinstance(last, LogisticRegression):
-        w = _class_weights(last, y, w)
+        w = _class_weights(last, y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, w)
     total = float(len(y) if w is None else w.sum())
     family, l2, l1 = _penalties(last, total)
     return Translated(encoded, labels, w, family, l2, l1, bool(last.fit_intercept))
+
+
+def _checked_weights(w: np.ndarray, rows: int) -> np.ndarray:
+    if w.shape != (rows,):
+        raise ShapeError(f"weights have shape {w.shape}, but there are {rows} labels; give one weight per sample")
+    if not w.sum() > 0:
+        raise SourceError("the weights sum to nothing: no sample counts; give at least some a positive weight")
+    return w
 
 
 def encode(estimator: Any, features: Any) -> Any:
@@ -79,16 +87,17 @@ def encode(estimator: Any, features: Any) -> Any:
     """
     names = getattr(estimator, "feature_names_in_", None)
     if is_frame(features) and names is not None:
-        missing = [name for name in names if name not in list(features.columns)]
+        present = list(getattr(features, "column_names", features.columns))
+        missing = [name for name in names if name not in present]
         if missing:
             raise ShapeError(f"{len(missing)} columns the estimator was fitted to are missing: {some(missing)}")
-        features = features[list(names)]
+        features = features.select(list(names)) if hasattr(features, "column_names") else features[list(names)]
     features = features if hasattr(features, "shape") else np.asarray(features)
     wanted = getattr(estimator, "n_features_in_", None)
     if wanted is not None and features.shape[1:] != (wanted,):
         raise ShapeError(f"features have shape {tuple(features.shape)}; the estimator was fitted to [n, {wanted}]")
     if not isinstance(estimator, Pipeline) or len(estimator.steps) == 1:
-        return features
+        return _dense(features)
     rows = features.shape[0]
     for name, step in estimator.steps[:-1]:
         if step in (None, "passthrough"):
@@ -99,6 +108,10 @@ def encode(estimator: Any, features: Any) -> Any:
                 f"step {name!r} ({type(step).__name__}) makes {features.shape[0]} rows of {rows}; scores belong to "
                 "samples, so take it out of the pipeline and give the rows it keeps"
             )
+    return _dense(features)
+
+
+def _dense(features: Any) -> Any:
     return features.toarray() if hasattr(features, "toarray") else features
 
 
@@ -115,6 +128,8 @@ def _last(estimator: Any) -> Any:
         raise ShapeError(f"{type(last).__name__}(positive=True) constrains the weights, which a head does not")
     if getattr(last, "solver", "") == "liblinear":
         raise ShapeError("solver='liblinear' penalises the intercept; fit with solver='lbfgs'")
+    if getattr(last, "refit", True) is False:
+        raise ShapeError("refit=False averages the folds' coefficients, which are no optimum; fit with refit=True")
     return last
 
 
@@ -141,8 +156,7 @@ def _share(last: Any) -> float:
     if penalty is None:
         return 0.0
     if isinstance(last, LogisticRegressionCV):
-        chosen = np.unique(np.asarray(last.l1_ratio_, dtype=object))
-        return 0.0 if chosen.tolist() == [None] else _one(last, "l1_ratio")
+        return 0.0 if set(np.ravel(last.l1_ratio_).tolist()) == {None} else _one(last, "l1_ratio")
     return float(last.l1_ratio or 0.0)
 
 

@@ -27,8 +27,8 @@ from torch import Tensor
 from ..errors import ShapeError, SingularCurvatureError
 from .subspace import Subspace
 
-ROWS = 1024  # rows a product takes at a time: q of them stays in the outer cache
-PACKED = 1024  # entries of q built at a time
+ROWS = 2048  # rows a product takes at a time
+PACKED = 128  # entries of q built at a time, at least: a tile of q stays in the outer cache
 FEW = 12  # packed curvatures below which q costs more than it saves
 
 

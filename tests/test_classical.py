@@ -67,6 +67,16 @@ def test_weights_are_precisions():
     np.testing.assert_allclose(found.dffits, expected.dffits[0], rtol=1e-8, atol=1e-10)
 
 
+def test_rows_of_weight_zero_are_not_counted():
+    X, y = diabetes()
+    w = np.r_[np.ones(300), np.zeros(142)]
+    found, rest = diagnostics(X, y, weights=w, standardize=False), diagnostics(X[:300], y[:300], standardize=False)
+    assert found.samples == rest.samples == 300
+    np.testing.assert_allclose(found.cooks_distance[:300], rest.cooks_distance, rtol=1e-8)
+    limit = [line.get_xdata()[0] for line in plots.influence_plot(found).lines if len(set(line.get_xdata())) == 1]
+    assert limit == [pytest.approx(2 * 11 / 300)]
+
+
 def test_each_output_is_its_own_regression():
     X, Y = load_linnerud(return_X_y=True)
     found = diagnostics(X, Y)
@@ -84,6 +94,7 @@ def test_leverage_one_is_nan():
     assert found.leverage[3] == pytest.approx(1.0)
     for name in ("studentised", "externally_studentised", "cooks_distance", "dffits", "covariance_ratio"):
         assert getattr(found, name).isnan().nonzero().flatten().tolist() == [3], name
+    assert found.sole.nonzero().flatten().tolist() == [3]
     assert plots.influence_plot(found).collections
 
 

@@ -1,6 +1,7 @@
 """A fitted estimator as a head: its predictions, its penalty, its columns; and what has no equal is refused by name."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -106,7 +107,9 @@ def test_a_pipelines_transforms_are_the_encoder():
     pipeline = make_pipeline(StandardScaler(), SelectKBest(k=5), LogisticRegression(**TIGHT)).fit(frame, Y3)
     head = Head.from_sklearn(pipeline, frame, Y3)
     expected = pipeline.predict_proba(frame)
-    np.testing.assert_allclose(head.probabilities(pipeline[:-1].transform(frame)).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(head.probabilities(frame).numpy(), expected, atol=1e-6)  # as the pipeline takes them
+    encoded = head.with_encoder(None).probabilities(pipeline[:-1].transform(frame))
+    np.testing.assert_allclose(encoded.numpy(), expected, atol=1e-6)
     turned = Head.from_sklearn(pipeline, frame[frame.columns[::-1]], Y3)
     np.testing.assert_allclose(turned.V.numpy(), head.V.numpy(), atol=1e-12)
     with pytest.raises(assay.ShapeError, match="1 columns the estimator was fitted to are missing: 'ash'"):
@@ -160,15 +163,76 @@ def test_one_line_from_an_estimator_to_an_audit():
     pipeline.fit(WINE.data, Y3)
     audit = assay.audit((WINE.data, Y3), model=pipeline)
     head = Head.from_sklearn(pipeline, WINE.data, Y3)
-    expected = head.leverage(pipeline[:-1].transform(WINE.data), Y3, weights=translated_weights())
+    expected = head.leverage(WINE.data, Y3)
     np.testing.assert_allclose(audit.table["cooks_distance"].to_numpy(), expected.cooks_distance().numpy(), rtol=1e-7)
-    np.testing.assert_allclose(audit.head.probabilities(X3).numpy(), pipeline.predict_proba(WINE.data), atol=1e-6)
+    encoded = audit.head.with_encoder(None).probabilities(X3).numpy()
+    np.testing.assert_allclose(encoded, pipeline.predict_proba(WINE.data), atol=1e-6)
     assert audit.info["rows"] == 178
 
 
-def translated_weights() -> np.ndarray:
-    counts = pd.Series(Y3).map(pd.Series(Y3).value_counts())
-    return (178 / (3 * counts)).to_numpy()
+def test_raw_rows_behind_a_scaler_are_encoded_wherever_they_come_in(tmp_path: Path):
+    """A step that keeps the number of columns: rows that skip it would be scored without a word."""
+    raw = XR * 50 + 100
+    pipeline = make_pipeline(StandardScaler(), Ridge(alpha=2.0)).fit(raw, YR)
+    scaled = pipeline[:-1].transform(raw)
+    plain = Head.from_sklearn(Ridge(alpha=2.0).fit(scaled, YR), scaled, YR)
+    head = Head.from_sklearn(pipeline, raw, YR)
+    close = {"rtol": 1e-9, "atol": 1e-12}
+    leverage, expected = head.leverage(raw, YR), plain.leverage(scaled, YR)
+    np.testing.assert_allclose(leverage.cooks_distance(), expected.cooks_distance(), **close)
+    np.testing.assert_allclose(head.logits(raw)[:, 0], pipeline.predict(raw), rtol=1e-8)
+    ours, theirs = assay.influence_on(leverage, raw[:3], YR[:3]), assay.influence_on(expected, scaled[:3], YR[:3])
+    assert [r.positions for r in ours.supporters] == [r.positions for r in theirs.supporters]
+    group, same = (assay.group_influence(one, [3, 4]) for one in (leverage, expected))
+    np.testing.assert_allclose(group.loss_change(raw[:9], YR[:9]), same.loss_change(scaled[:9], YR[:9]), **close)
+    refit, alone = (assay.refit_without(h, (X, YR), [7]) for h, X in ((head, raw), (plain, scaled)))
+    np.testing.assert_allclose(refit.V, alone.V, rtol=1e-8, atol=1e-10)
+    audit = assay.audit((raw, YR), model=pipeline, out=tmp_path / "audit")
+    whole = assay.audit((scaled, YR), l2=2.0 / 442, standardize=False).score((scaled[:20], YR[:20]))
+    for found in (audit.score((raw[:20], YR[:20]), model=pipeline), audit.score((scaled[:20], YR[:20]), encoded=True)):
+        np.testing.assert_allclose(found["loss"].to_numpy(), whole["loss"].to_numpy(), rtol=1e-8)
+    assert audit.shift((raw, YR), model=pipeline).thin.new < 30
+
+
+def test_raw_rows_are_refused_where_the_encoder_is_not_known(tmp_path: Path):
+    pipeline = make_pipeline(StandardScaler(), Ridge()).fit(XR, YR)
+    Head.from_sklearn(pipeline, XR, YR).save(tmp_path / "head.safetensors")
+    head = Head.load(tmp_path / "head.safetensors")
+    audit = assay.audit((XR, YR), model=pipeline)
+    for call in (
+        lambda: head.logits(XR),
+        lambda: head.leverage(XR, YR),
+        lambda: audit.head.probabilities(XR),
+        lambda: assay.refit_without(head, (XR, YR), [1]),
+        lambda: audit.score((XR, YR)),
+        lambda: audit.shift((XR, YR)),
+    ):
+        with pytest.raises(assay.ShapeError, match=r"Pipeline\(StandardScaler\)"):
+            call()
+    again = head.with_encoder(pipeline[:-1].transform)
+    np.testing.assert_allclose(again.logits(XR)[:, 0], pipeline.predict(XR), rtol=1e-8)
+    with pytest.raises(assay.ShapeError, match=r"give \(X, y\)"):
+        assay.refit_without(again, pd.DataFrame(XR).assign(y=YR), [1])
+    with pytest.raises(assay.ShapeError, match=r"made through Pipeline\(StandardScaler\), but this model has none"):
+        audit.score((XR, YR), model=pipeline[-1])
+    plain = Ridge().fit(XR, YR)
+    assert len(assay.audit((XR, YR), model=plain).score((XR, YR), model=plain)) == 442
+
+
+def test_class_weights_stay_with_the_head(tmp_path: Path):
+    """Leverage and refits of the training set weigh its rows as the estimator did, unasked."""
+    estimator = LogisticRegression(class_weight={0: 3.0, 1: 0.5}, **TIGHT).fit(X2, Y2)
+    head = Head.from_sklearn(estimator, X2, Y2)
+    rows = np.where(Y2 == 0, 3.0, 0.5)
+    same = Head.fit(X2, Y2, l2=head.l2, weights=rows, standardize=False)
+    expected = same.leverage(X2, Y2, weights=rows)
+    np.testing.assert_allclose(head.leverage(X2, Y2).cooks_distance(), expected.cooks_distance(), rtol=1e-7)
+    np.testing.assert_allclose(head.leverage(X2, Y2, weights=2 * W).w, 2 * W * rows)
+    refit = assay.refit_without(head, (X2, Y2), [5]).V
+    weighted = assay.refit_without(same, assay.open_source((X2, Y2), weight=rows), [5]).V
+    np.testing.assert_allclose(refit, weighted, rtol=1e-6, atol=1e-8)
+    head.save(tmp_path / "head.safetensors")
+    assert Head.load(tmp_path / "head.safetensors").class_weight == (3.0, 0.5)
 
 
 def test_an_audit_of_an_estimator_takes_its_ids():
@@ -215,7 +279,7 @@ def test_an_estimator_that_stopped_early_is_said():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         early = LogisticRegression(max_iter=2).fit(X2, Y2)
-    with pytest.warns(assay.AssayWarning, match="LogisticRegression stopped before its optimum"):
+    with pytest.warns(assay.AssayWarning, match="of the LogisticRegression differ by .* it stopped early"):
         Head.from_sklearn(early, X2, Y2)
 
 
@@ -224,7 +288,7 @@ def test_an_estimator_that_stopped_early_is_said():
     [
         (ElasticNet().fit(XR, YR), (XR, YR), {}, "an audit has no L1 penalty"),
         (Ridge(fit_intercept=False).fit(XR, YR), (XR, YR), {}, "an audit's head has an intercept"),
-        (Ridge().fit(XR, YR), "train.parquet", {}, r"model= needs its training set in memory, as \(X, y\)"),
+        (Ridge().fit(XR, YR), "train.parquet", {}, r"model= needs its samples in memory, as \(X, y\)"),
         (Ridge().fit(XR, YR), (XR, YR), {"l2": 0.1}, "l2 follows from model="),
         (Ridge().fit(XR, YR), (XR, YR), {"family": "softmax"}, "family follows from model="),
     ],

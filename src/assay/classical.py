@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .errors import ShapeError
@@ -25,7 +25,8 @@ from .leverage import SOLE, Leverage
 class Classical:
     """Diagnostics of n samples, float64, in the order of `ids`; `[n]`, and with several outputs `[n, outputs]`.
 
-    NaN where a sample has leverage one, and alone determines a parameter.
+    NaN where a sample has leverage one and alone determines a parameter; `sole` `[n]` marks those. `parameters` is p,
+    `samples` n, which counts rows of positive weight.
 
     - `leverage` `h_i = w xᵀ(XᵀWX)⁻¹x`, in [0, 1]; sums to p.
     - `residuals` `e_i`, in units of the target.
@@ -39,6 +40,7 @@ class Classical:
 
     ids: pa.Array
     parameters: int
+    samples: int
     leverage: Float[Tensor, " n"]
     residuals: Float[Tensor, "n ..."]
     studentised: Float[Tensor, "n ..."]
@@ -47,6 +49,11 @@ class Classical:
     dffits: Float[Tensor, "n ..."]
     dfbetas: Float[Tensor, "n ... columns"]
     covariance_ratio: Float[Tensor, "n ..."]
+
+    @property
+    def sole(self) -> Bool[Tensor, " n"]:
+        """Which samples have leverage one."""
+        return 1 - self.leverage <= SOLE
 
 
 def classical_diagnostics(leverage: Leverage) -> Classical:
@@ -75,7 +82,7 @@ def classical_diagnostics(leverage: Leverage) -> Classical:
     ]
     if leverage.family.K == 1:
         shown = [values[:, 0] for values in shown]
-    return Classical(leverage.ids, p, h[:, 0], *shown)
+    return Classical(leverage.ids, p, n, h[:, 0], *shown)
 
 
 def classical_cooks_distance(leverage: Leverage) -> Float[Tensor, "n ..."]:

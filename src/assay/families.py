@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .errors import ShapeError
+from .sources.source import Source
 
 
 @runtime_checkable
@@ -240,6 +241,17 @@ def make_family(name: str, size: int) -> Family:
     if name == "linear":
         return Linear(size)
     raise ShapeError(f'family="logistic" takes two classes, but there are {size}; use family="softmax"')
+
+
+def family_of(source: Source, name: str | None) -> Family:
+    """The family called `name` for this source; by default softmax for classes and linear for numeric targets."""
+    if source.vocabulary is None:
+        if name not in (None, "linear"):
+            raise ShapeError(f'family={name!r} needs class labels, but the targets are numbers; use family="linear"')
+        return make_family("linear", max(len(source.targets), 1))
+    if name == "linear":
+        raise ShapeError('family="linear" needs numeric targets, but the labels are classes; use family="softmax"')
+    return make_family(name or "softmax", len(source.vocabulary))
 
 
 def by_column(family: Family) -> Family:

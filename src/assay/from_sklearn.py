@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 
+from .encoder import Encoder
 from .errors import AssayWarning, ShapeError, SourceError
 from .sources.arrays import numpy_of
 from .sources.convert import some
@@ -46,7 +48,10 @@ FAR = 0.01  # probability, or standard deviations of the target, by which an est
 
 @dataclass(frozen=True)
 class Translated:
-    """An estimator's training set and objective: encoded `features`, `labels`, `weights` (None for ones), penalties."""
+    """An estimator's training set and objective.
+
+    `features` are encoded; `weights` of the rows (None for ones) have those of the classes, `class_weight`, in them.
+    """
 
     features: Any
     labels: Any
@@ -55,6 +60,7 @@ class Translated:
     l2: float
     l1: float
     bias: bool
+    class_weight: tuple[float, ...] | None = None
 
 
 def translate(estimator: Any, features: Any, labels: Any, *, weights: Any = None) -> Translated:
@@ -65,11 +71,17 @@ def translate(estimator: Any, features: Any, labels: Any, *, weights: Any = None
     w = None if weights is None else _checked_weights(numpy_of(weights, "weights").astype(np.float64), len(y))
     if len(y) != len(encoded):
         raise ShapeError(f"{len(encoded)} rows of features, but {len(y)} labels; give one of each per sample")
+    by_class = None
     if isinstance(last, LogisticRegression):
-        w = _class_weights(last, y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, w)
+        codes = _codes(last, y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y)
+        if last.class_weight is not None:
+            named = last.classes_[codes]
+            by_class = compute_class_weight(last.class_weight, classes=last.classes_, y=named, sample_weight=w)
+            w = (1.0 if w is None else w) * by_class[codes]
     total = float(len(y) if w is None else w.sum())
     family, l2, l1 = _penalties(last, total)
-    return Translated(encoded, labels, w, family, l2, l1, bool(last.fit_intercept))
+    class_weight = None if by_class is None else tuple(by_class.tolist())
+    return Translated(encoded, labels, w, family, l2, l1, bool(last.fit_intercept), class_weight)
 
 
 def _checked_weights(w: np.ndarray, rows: int) -> np.ndarray:
@@ -78,6 +90,14 @@ def _checked_weights(w: np.ndarray, rows: int) -> np.ndarray:
     if not w.sum() > 0:
         raise SourceError("the weights sum to nothing: no sample counts; give at least some a positive weight")
     return w
+
+
+def encoder_of(estimator: Any) -> Encoder | None:
+    """The transforms before the last step; None where there are none."""
+    if not isinstance(estimator, Pipeline) or len(estimator.steps) == 1:
+        return None
+    steps = [type(step).__name__ for _, step in estimator.steps[:-1] if step not in (None, "passthrough")]
+    return Encoder(f"Pipeline({', '.join(steps)})", partial(encode, estimator))
 
 
 def encode(estimator: Any, features: Any) -> Any:
@@ -173,21 +193,18 @@ def _one(last: Any, name: str) -> float:
     return float(values[0])
 
 
-def _class_weights(last: LogisticRegression, y: np.ndarray, w: np.ndarray | None) -> np.ndarray | None:
-    """`class_weight` as weights of the rows."""
+def _codes(last: LogisticRegression, y: np.ndarray) -> np.ndarray:
+    """Positions of the labels among the estimator's classes; raises `SourceError` where their sets differ."""
     unknown = np.setdiff1d(y, last.classes_).tolist()
     absent = np.setdiff1d(last.classes_, y).tolist()
     if unknown or absent:
         what = f"label {unknown[0]!r} is not one of" if unknown else f"class {absent[0]!r} has no sample, of"
         raise SourceError(f"{what} the estimator's classes ({some(last.classes_.tolist())}); give its training set")
-    if last.class_weight is None:
-        return w
-    by_class = compute_class_weight(last.class_weight, classes=last.classes_, y=y, sample_weight=w)
-    return (1.0 if w is None else w) * by_class[np.searchsorted(last.classes_, y)]
+    return np.searchsorted(last.classes_, y)
 
 
 def say_how_far(estimator: Any, given: Translated, predicted: np.ndarray) -> None:
-    """Warns where the estimator stopped far from its own optimum, whose probabilities (or values) are `predicted`."""
+    """Warns where the estimator is far from the optimum on these data; `predicted` are the predictions there."""
     last = _last(estimator)
     if isinstance(last, LogisticRegression):
         gap, unit = np.abs(last.predict_proba(given.features) - predicted).max(), "in probability"
@@ -197,8 +214,9 @@ def say_how_far(estimator: Any, given: Translated, predicted: np.ndarray) -> Non
         unit = "standard deviations of the target"
     if gap > FAR:
         warnings.warn(
-            f"the {type(last).__name__} stopped before its optimum: its predictions differ by up to {gap:.2g} {unit} "
-            "from those there. The head is at the optimum; fit the estimator with a smaller tol and more max_iter",
+            f"the predictions of the {type(last).__name__} differ by up to {gap:.2g} {unit} from those at the optimum "
+            "of its objective on these data: it stopped early (fit with a smaller tol and more max_iter), or was "
+            "fitted to other data or weights (give those). The head is at the optimum",
             AssayWarning,
             3,
         )

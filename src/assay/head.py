@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ from torch import Tensor
 from .curvature.dense import Curvature, refuse_too_large
 from .design import Design
 from .elasticnet import active_subspace, minimise
+from .encoder import Encoder
 from .engine import atomic
-from .errors import OutputError, ShapeError
-from .families import Family, by_column, check_name, make_family
+from .errors import OutputError
+from .families import Family, by_column, check_name, family_of, make_family
 from .l2 import L2Path, LeaveOneOutPath, Rows, checked_l1, checked_l2
 from .leverage import Leverage
 from .newton import Fit, Moments, Objective
 from .sources.open import open_source
 from .sources.samples import read_features, read_samples, whole
 from .sources.scan import merge, scan_shard
-from .sources.source import Source
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Head:
     (`family.expand` gives the C class logits). `l2` is λ2 and `total_weight` N: their product is the total penalty that
     stays when samples leave, as is N λ1 of an elastic net, whose softmax keeps all C class columns. `gradient_norm`
     against `gradient_scale` says how stationary V is; `decrement` is `∇Fᵀ H⁻¹ ∇F` there. `vocabulary` are the class
-    names in code order, None for regression.
+    names in code order, None for regression. Features that are given go through `encoder` first, where there is one;
+    row weights are times `class_weight`, in code order.
     """
 
     V: Float[Tensor, "K d"]
@@ -56,6 +57,8 @@ class Head:
     decrement: float = 0.0
     l2_path: L2Path | None = None
     l1: float = 0.0
+    encoder: Encoder | None = None
+    class_weight: tuple[float, ...] | None = None
 
     @classmethod
     def fit(
@@ -102,11 +105,11 @@ class Head:
         """The head of a fitted scikit-learn estimator: the optimum of the same objective on its training set.
 
         A LogisticRegression, Ridge, LinearRegression, ElasticNet, one with CV behind its name, or a Pipeline that ends
-        in one: then its transforms come first, and the head takes what its last step takes. Penalties and class weights
-        are translated (see `assay.from_sklearn`), a frame's columns found by name. Raises `ShapeError`, `SourceError`
-        naming what has no equal here; warns where the estimator stopped before its own optimum.
+        in one: then its transforms are the head's `encoder`, and the head takes what the pipeline takes. Penalties and
+        class weights are translated (see `assay.from_sklearn`), a frame's columns found by name. Raises `ShapeError`,
+        `SourceError` naming what has no equal here; warns where the estimator is far from the optimum.
         """
-        from .from_sklearn import say_how_far, translate
+        from .from_sklearn import encoder_of, say_how_far, translate
 
         given = translate(estimator, features, labels, weights=weights)
         head = cls.fit(
@@ -115,7 +118,7 @@ class Head:
         )  # fmt: skip
         known = head.probabilities(given.features) if head.family.classifies else head.logits(given.features)
         say_how_far(estimator, given, known.numpy())
-        return head
+        return replace(head, encoder=encoder_of(estimator), class_weight=given.class_weight)
 
     @classmethod
     def fit_rows(
@@ -189,7 +192,19 @@ class Head:
 
     def matrix(self, features: Any) -> Float[Tensor, "n d"]:
         """Rows h of `[n, columns]` features, a frame's columns found by name; raises `SourceError`, `ShapeError`."""
-        return self.design.matrix(read_features(self.columns, features))
+        return self.design.matrix(read_features(self.columns, self.encoded(features)))
+
+    def encoded(self, features: Any) -> Any:
+        """The features as the head's columns; raises `ShapeError` where the encoder is not known."""
+        return features if self.encoder is None else self.encoder(features)
+
+    def with_encoder(self, function: Callable[[Any], Any] | None) -> Head:
+        """The head behind this function, such as `pipeline[:-1].transform`; None where features come encoded."""
+        return replace(self, encoder=None if function is None else Encoder("the given function", function))
+
+    def weighed(self, y: Tensor, w: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """Row weights times those of their classes."""
+        return w if self.class_weight is None else w * torch.tensor(self.class_weight, dtype=torch.float64)[y]
 
     def coefficients(self) -> Float[Tensor, "C columns"]:
         """The weights in the units of the original columns, bias last, one row a class (or output)."""
@@ -217,8 +232,9 @@ class Head:
         to positions. O(n P²/2) time.
         Raises `ShapeError`, `SourceError` where a label is not one of the head's.
         """
-        batch = read_samples(self.columns, self.vocabulary, features, labels, weights=weights, ids=ids)
-        rows = Rows(self.design.matrix(batch.x), batch.y, batch.w)
+        encoded = self.encoded(features)
+        batch = read_samples(self.columns, self.vocabulary, encoded, labels, weights=weights, ids=ids)
+        rows = Rows(self.design.matrix(batch.x), batch.y, self.weighed(batch.y, batch.w))
         self.family.check(rows.y)
         curvature = self.curvature_from(rows.sums(self.family)(self.V).curvature)
         return self.leverage_of(curvature, batch.ids, rows)
@@ -227,17 +243,19 @@ class Head:
         """The leverage blocks of rows of the design matrix under a curvature."""
         return Leverage(
             self.family, self.design, self.V, curvature, ids, rows.H, rows.y, rows.w, self.l1, self.columns,
-            self.vocabulary,
+            self.vocabulary, self.encoder,
         )  # fmt: skip
 
     def save(self, path: str | Path) -> None:
-        """Writes one safetensors file: the tensors in float64, the rest as JSON in its header."""
+        """Writes one safetensors file: tensors in float64, the rest as JSON in its header; of an encoder, its name."""
         header = {
             "family": self.family.name,
             "size": max(self.family.C, 2) if self.family.classifies else self.family.K,
             "bias": self.design.bias,
             "columns": self.columns,
             "vocabulary": self.vocabulary,
+            "encoder": None if self.encoder is None else self.encoder.name,
+            "class_weight": self.class_weight,
             "l2_path": None if self.l2_path is None else [self.l2_path.l2, self.l2_path.grid, self.l2_path.loo_loss],
             **{name: getattr(self, name) for name in _SCALARS},
         }
@@ -259,6 +277,7 @@ class Head:
     @classmethod
     def _made_of(cls, header: dict[str, Any], tensors: dict[str, Tensor]) -> Head:
         vocabulary, path_ = header["vocabulary"], header["l2_path"]
+        encoder, class_weight = header["encoder"], header["class_weight"]
         family = make_family(header["family"], header["size"])
         return cls(
             V=tensors["V"],
@@ -267,19 +286,10 @@ class Head:
             columns=tuple(header["columns"]),
             vocabulary=None if vocabulary is None else tuple(vocabulary),
             l2_path=None if path_ is None else L2Path(path_[0], tuple(path_[1]), tuple(path_[2])),
+            encoder=None if encoder is None else Encoder(encoder),
+            class_weight=None if class_weight is None else tuple(class_weight),
             **{name: header[name] for name in _SCALARS},
         )
 
 
 _SCALARS = ("l2", "l1", "total_weight", "penalize_bias", "iterations", "gradient_norm", "gradient_scale", "decrement")
-
-
-def family_of(source: Source, name: str | None) -> Family:
-    """The family called `name` for this source; by default softmax for classes and linear for numeric targets."""
-    if source.vocabulary is None:
-        if name not in (None, "linear"):
-            raise ShapeError(f'family={name!r} needs class labels, but the targets are numbers; use family="linear"')
-        return make_family("linear", max(len(source.targets), 1))
-    if name == "linear":
-        raise ShapeError('family="linear" needs numeric targets, but the labels are classes; use family="softmax"')
-    return make_family(name or "softmax", len(source.vocabulary))

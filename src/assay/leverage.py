@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .curvature.dense import ROWS, Curvature, unpack
 from .design import Design
+from .encoder import Encoder
 from .errors import ShapeError, UnknownIdError
 from .families import Family
 from .sources.identity import ids_of_type
@@ -198,6 +199,7 @@ class Leverage:
     l1: float = 0.0  # λ1 of an elastic net, whose curvature lives on its active set
     columns: tuple[str, ...] = ()  # names of the features, and of the classes in code order: how other samples are read
     vocabulary: tuple[Any, ...] | None = None
+    encoder: Encoder | None = None  # what other samples go through first
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.H) == len(self.y) == len(self.w):
@@ -211,7 +213,8 @@ class Leverage:
 
         Raises `SourceError`, `ShapeError`.
         """
-        batch = read_samples(self.columns, self.vocabulary, features, labels)
+        encoded = features if self.encoder is None else self.encoder(features)
+        batch = read_samples(self.columns, self.vocabulary, encoded, labels)
         self.family.check(batch.y)
         return self.design.matrix(batch.x), batch.y
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
@@ -253,7 +254,7 @@ def influence_plot(
     ax = axes_of(ax)
     h, t, distance = (v.numpy() for v in (found.leverage, found.externally_studentised, found.cooks_distance))
     drawn = ~np.isnan(t)
-    limit = 2 * found.parameters / len(h)
+    limit = 2 * found.parameters / found.samples
     notable = drawn & ((np.abs(t) > OUTLYING) | (h > limit))
     scale = AREA / np.nanmax(distance)
     for which, colour, alpha in ((drawn & ~notable, GREY, 0.4), (notable, VERMILLION, 0.6)):
@@ -266,8 +267,9 @@ def influence_plot(
     labels = found.ids.to_pylist() if names is None else list(names)
     for i in np.argsort(-np.nan_to_num(distance))[:most]:
         offset = (0, (scale * distance[i] / np.pi) ** 0.5 + 3)
-        ax.annotate(str(labels[i]), (h[i], t[i]), xytext=offset, textcoords="offset points", ha="center", va="bottom",
-                    color=INK, fontsize=8)  # fmt: skip
+        name = ax.annotate(str(labels[i]), (h[i], t[i]), xytext=offset, textcoords="offset points", ha="center",
+                           va="bottom", color=INK, fontsize=8)  # fmt: skip
+        name.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     ax.set_xlabel("leverage")
     ax.set_ylabel("externally studentised residual")
     ax.margins(0.08, 0.14)

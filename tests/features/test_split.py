@@ -147,7 +147,21 @@ def test_an_audit_of_a_network_is_that_of_its_embeddings():
     embeddings = split(model, X).embeddings(X)
     expected = assay.Head.fit(embeddings, y, l2=1e-2, standardize=False).leverage(embeddings, y)
     assert_close(torch.tensor(audit.table["cooks_distance"].to_numpy()), expected.cooks_distance(), rtol=1e-8, atol=0)
-    with pytest.raises(assay.ShapeError, match="model= needs its training set in memory"):
+    with pytest.raises(assay.ShapeError, match="model= needs its samples in memory"):
         assay.audit("train.parquet", model=model)
     with pytest.raises(assay.ShapeError, match="its inputs must be one tensor or array"):
         assay.audit((["a", "b"], [0, 1]), model=model)
+
+
+def test_inputs_as_wide_as_the_embedding_are_not_taken_for_it():
+    model = network([6], bias=True, norm="none", dropout=0.0, classes=3, seed=0)
+    y = (X[:, 0] > 0).long() + (X[:, 1] > 0).long()
+    audit = assay.audit((X, y), model=model, l2=1e-2)
+    with pytest.raises(assay.ShapeError, match=r"made through Sequential before its layer '3'"):
+        audit.score((X, y))
+    embeddings = split(model, X).embeddings(X)
+    found, expected = audit.score((X, y), model=model), audit.score((embeddings, y), encoded=True)
+    assert found["loss"].to_pylist() == expected["loss"].to_pylist()
+    other = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3))
+    with pytest.raises(assay.ShapeError, match=r"but this model has Sequential before its layer '1'"):
+        audit.score((X, y), model=other)

@@ -1,15 +1,23 @@
-"""New samples for a saved head: the columns it was fitted to, found by name."""
+"""New samples for a saved head: the columns it was fitted to, found by name, and their scores."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
+import pyarrow as pa
+from torch import Tensor
+
+from ..curvature.dense import Curvature
+from ..explore.kinds import tell_kinds
 from ..head import Head
+from ..leverage import read_scores
 from ..sources.frame import is_frame
 from ..sources.open import open_source
 from ..sources.samples import matched
+from ..sources.scan import check
 from ..sources.source import Source
+from .columns import score_table
 
 
 def open_matching(new: Any, audited: dict[str, Any], head: Head, named: dict[str, Any]) -> Source:
@@ -21,6 +29,22 @@ def open_matching(new: Any, audited: dict[str, Any], head: Head, named: dict[str
         named = {**_roles(audited, head, named), **named}
     source = open_source(new, regression=not head.family.classifies, vocabulary=head.vocabulary, **named)
     return matched(source, head.columns, head.vocabulary)
+
+
+def score_new(
+    source: Source, head: Head, curvature: Curvature, *, mean_logit_variance: float, noise: Tensor | None
+) -> pa.Table:
+    """The score table of samples that the head has not seen; nothing is left out."""
+    parts: list[pa.Table] = []
+    first = 0
+    for batch in source.batches(65_536):
+        check(batch, source, first)
+        H = head.design.matrix(batch.x)
+        scores = read_scores(head.family, curvature, head.V, H, batch.y, batch.w, in_training=False)
+        kinds = tell_kinds(head.family, scores, batch.y, mean_logit_variance=mean_logit_variance, noise=noise)
+        parts.append(score_table(batch, first, head.family, scores, kinds, head.vocabulary))
+        first += len(batch.ids)
+    return pa.concat_tables(parts)
 
 
 def _is_table(new: Any) -> bool:

@@ -2,39 +2,77 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..encoder import Encoder
 from ..errors import ShapeError, SourceError
 from ..features.split import split
-from ..from_sklearn import translate
+from ..from_sklearn import encode, encoder_of, translate
 from ..sources.arrays import numpy_of
 
-Settings = tuple[Any, Any, str | None, float | str]
-"""Data, weights, family and λ2 for `audit`."""
+
+@dataclass(frozen=True)
+class Modelled:
+    """`data` `(X, y)` or `(X, y, ids)` with X encoded, `weight`s, `family` and `l2` for `audit`; what encoded it."""
+
+    data: tuple[Any, ...]
+    weight: Any
+    family: str | None
+    l2: float | str
+    encoder: Encoder | None
 
 
-def of_model(model: Any, data: Any, weight: Any, *, family: str | None, l2: float | str) -> Settings:
+def of_model(model: Any, data: Any, weight: Any, *, family: str | None, l2: float | str) -> Modelled:
     """Raises `ShapeError` where the audit's head cannot equal the model, or its training set is not in memory."""
-    if not isinstance(data, tuple | list) or not 2 <= len(data) <= 3:
-        raise ShapeError("model= needs its training set in memory, as (X, y) or (X, y, ids)")
+    inputs, *rest = _in_memory(data)
     if isinstance(model, nn.Module):
-        inputs = _inputs(data[0])
-        return (split(model, inputs).embeddings(inputs), *data[1:]), weight, family, l2
+        found = split(model, _tensor(inputs))
+        encoder = Encoder(found.name, lambda features: found.embeddings(_tensor(features)))
+        return Modelled((encoder(inputs), *rest), weight, family, l2, encoder)
     for name, value, default in (("family", family, None), ("l2", l2, "auto")):
         if value != default:
             raise ShapeError(f"{name} follows from model=; leave {name}={value!r} out")
-    given = translate(model, data[0], data[1], weights=weight)
+    given = translate(model, inputs, rest[0], weights=weight)
     if given.l1:
         raise ShapeError("an audit has no L1 penalty; Head.from_sklearn takes it, and its leverage has every score")
     if not given.bias:
         raise ShapeError("an audit's head has an intercept, and the model was fitted with fit_intercept=False")
-    return (given.features, given.labels, *data[2:]), given.weights, given.family, given.l2
+    data = (given.features, given.labels, *rest[1:])
+    return Modelled(data, given.weights, given.family, given.l2, encoder_of(model))
 
 
-def _inputs(features: Any) -> torch.Tensor:
+def encoded_by(model: Any, new: Any, name: str | None) -> tuple[Any, ...]:
+    """New `(X, y)` as the model of an audit encodes them; `name` is that of the audit's encoder.
+
+    Raises `ShapeError` where the model is another, or the samples are not in memory.
+    """
+    inputs, *rest = _in_memory(new)
+    if isinstance(model, nn.Module):
+        found = split(model, _tensor(inputs))
+        return (_same(found.name, name, found.embeddings, _tensor(inputs)), *rest)
+    made = encoder_of(model)
+    if made is None and name is None:
+        return (encode(model, inputs), *rest)
+    return (_same(None if made is None else made.name, name, made, inputs), *rest)
+
+
+def _same(found: str | None, name: str | None, function: Any, inputs: Any) -> Any:
+    if found != name:
+        raise ShapeError(f"the audit was made through {name or 'no encoder'}, but this model has {found or 'none'}")
+    return function(inputs)
+
+
+def _in_memory(data: Any) -> tuple[Any, ...]:
+    if not isinstance(data, tuple | list) or not 2 <= len(data) <= 3:
+        raise ShapeError("model= needs its samples in memory, as (X, y) or (X, y, ids)")
+    return tuple(data)
+
+
+def _tensor(features: Any) -> torch.Tensor:
     """The inputs of a network as one tensor, as they are."""
     if isinstance(features, torch.Tensor):
         return features

@@ -20,21 +20,19 @@ from ..curvature.dense import Curvature
 from ..engine import check_manifest
 from ..errors import OutputError, ShapeError, SourceError, UnknownIdError
 from ..explore.duplicates import WITHIN
-from ..explore.kinds import KINDS, tell_kinds
+from ..explore.kinds import KINDS
 from ..explore.trust import TrustReport
 from ..head import Head
-from ..leverage import read_scores
 from ..sources.identity import ids_of_type
 from ..sources.open import reopen
-from ..sources.scan import check
 from ..sources.source import Source
-from .columns import score_table
 from .duplicates import duplicate_table
 from .explain import Explanation, explain_rows
 from .export import export
 from .folder import Folder, Temporary
 from .group import GroupEffect, group_effect
-from .match import open_matching
+from .match import open_matching, score_new
+from .model import encoded_by
 from .passes import load_state
 from .select import own_columns, select
 from .shift import Shift, shift_of, thin_unseen
@@ -153,34 +151,33 @@ class Audit:
         self.check_source()
         return explain_rows(self.source, *self._state, self.rows_of(ids), top_k=top_k)
 
-    def score(self, new: Any, **columns: Any) -> pa.Table:
+    def score(self, new: Any, *, model: Any = None, encoded: bool = False, **columns: Any) -> pa.Table:
         """A new batch against the saved head: the same columns, nothing refitted, nothing left out.
 
         The samples were never trained on, so their leave-one-out values are the plain ones, and leverage and Cook's
         distance say what adding them would do. `columns` are those of `assay.audit` (label, features, id, …); label and
-        features of a table are found by the names they had. Raises `SourceError`, `ShapeError`.
+        features of a table are found by the names they had. An audit of a model is given that `model` again, and
+        `(X, y)` as it takes them; or samples that are `encoded` already. Raises `SourceError`, `ShapeError`.
         """
         head, curvature = self._state
-        source = open_matching(new, self.info["source"]["choice"], head, columns)
-        parts: list[pa.Table] = []
-        first = 0
-        for batch in source.batches(65_536):
-            check(batch, source, first)
-            H = head.design.matrix(batch.x)
-            scores = read_scores(head.family, curvature, head.V, H, batch.y, batch.w, in_training=False)
-            kinds = tell_kinds(
-                head.family, scores, batch.y, mean_logit_variance=self.info["mean_logit_variance"], noise=self._noise
+        encoder = self.info["arguments"]["encoder"]
+        if model is not None:
+            new = encoded_by(model, new, encoder)
+        elif encoder is not None and not encoded:
+            raise ShapeError(
+                f"this audit was made through {encoder}, which is not kept in its folder; pass model= with (X, y), or "
+                "encoded=True (--encoded) for samples that are encoded already"
             )
-            parts.append(score_table(batch, first, head.family, scores, kinds, head.vocabulary))
-            first += len(batch.ids)
-        return pa.concat_tables(parts)
+        source = open_matching(new, self.info["source"]["choice"], head, columns)
+        variance = self.info["mean_logit_variance"]
+        return score_new(source, head, curvature, mean_logit_variance=variance, noise=self._noise)
 
-    def shift(self, new: Any, **columns: Any) -> Shift:
+    def shift(self, new: Any, **given: Any) -> Shift:
         """How a new batch lies to the training set: where that is thin, and where the labels contradict it.
 
-        `new` and `columns` are those of `score`.
+        `new` and what else is `given` are those of `score`.
         """
-        scored = self.score(new, **columns)
+        scored = self.score(new, **given)
         self.check_source()
         info = self.info
         return shift_of(

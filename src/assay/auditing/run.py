@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..curvature.dense import refuse_too_large
 from ..design import Design
+from ..encoder import Encoder
 from ..engine import SHARD_ROWS, Progress, manifest, stage, write_json
 from ..errors import (
     AssayWarning,
@@ -28,8 +29,8 @@ from ..errors import (
 )
 from ..explore.kinds import robust_noise
 from ..explore.trust import Trust, TrustReport
-from ..families import Family, check_name
-from ..head import Head, family_of
+from ..families import Family, check_name, family_of
+from ..head import Head
 from ..l2 import L2Path, LeaveOneOutPath, Rows, checked_l2
 from ..leverage import read_scores
 from ..newton import Fit, Newton, Objective
@@ -96,11 +97,13 @@ def audit(
 
     Source: Picard et al., "Influence functions for dataset exploration and cleaning".
     """
+    encoder: Encoder | None = None
     if model is not None:
         from .model import of_model
 
-        data, weight, family, l2 = of_model(model, data, weight, family=family, l2=l2)
-        standardize = False
+        modelled = of_model(model, data, weight, family=family, l2=l2)
+        data, weight, family, l2 = modelled.data, modelled.weight, modelled.family, modelled.l2
+        encoder, standardize = modelled.encoder, False
     if l2 != "auto":
         l2 = checked_l2(l2)
     if family is not None:
@@ -123,6 +126,7 @@ def audit(
             "standardize": standardize,
             "seed": seed,
             "shard_rows": shard_rows,
+            "encoder": None if encoder is None else encoder.name,
         }
         identity = {"fingerprint": source.fingerprint(), "arguments": arguments}
         folder.begin(identity, overwrite=overwrite)
@@ -136,7 +140,7 @@ def audit(
             scan = passes.scan()
         _say_once(scan, source)
         with folder.cleared_by(SeparableError, SingularCurvatureError, ConvergenceError):
-            _Job(passes, scan, chosen, l2, standardize, seed).run(
+            _Job(passes, scan, chosen, l2, standardize, seed, encoder).run(
                 {**identity, "source": folder.packed(spec_of(recorded))}
             )
     return Audit.open(folder, temporary)
@@ -162,6 +166,7 @@ class _Job:
     l2: float | str
     standardize: bool
     seed: int
+    encoder: Encoder | None
 
     def run(self, identity: dict[str, Any]) -> None:
         folder = self.passes.folder
@@ -225,7 +230,7 @@ class _Job:
         start = torch.zeros(self.family.K, sample.design.d, dtype=torch.float64)
         settings: dict[str, Any] = {
             "family": self.family, "design": sample.design, "l2": l2, "total_weight": self.scan.total_weight,
-            "columns": columns, "vocabulary": vocabulary, "l2_path": path,
+            "columns": columns, "vocabulary": vocabulary, "l2_path": path, "encoder": self.encoder,
         }  # fmt: skip
         head = Head(V=start, **settings)
         objective = Objective(

@@ -155,7 +155,7 @@ def _shape(text: str) -> tuple[int, ...]:
 
 def _print_plan(data: str, given: dict[str, Any], family: str | None, l2: float | str, *, as_json: bool) -> None:
     from ..auditing.plan import plan
-    from ..head import family_of
+    from ..families import family_of
     from ..sources.open import open_source
 
     regression = None if family is None else family == "linear"

@@ -23,12 +23,15 @@ def score(
     path: AuditPath,
     new: Annotated[str, typer.Argument(help="New samples: a Parquet file, folder or glob; CSV; NPZ.")],
     to: Annotated[Path | None, typer.Option(help="Write their scores here, .parquet or .csv.")] = None,
+    encoded: Annotated[
+        bool, typer.Option("--encoded", help="They are what the audited model's encoder makes.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Score new samples against the saved head: which lie where the training set is thin, which contradict it."""
     with refusals():
-        shift = _opened(path, to, overwrite=overwrite).shift(new)
+        shift = _opened(path, to, overwrite=overwrite).shift(new, encoded=encoded)
         _write(shift.table, to)
         if as_json:
             classes = None if shift.classes is None else shift.classes.to_pylist()

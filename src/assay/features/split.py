@@ -28,6 +28,11 @@ class Split:
     layer: str
     linear: nn.Linear
 
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"{type(self.model).__name__} before its layer {self.layer!r}"
+
     def embeddings(self, inputs: Tensor, *, batch: int = BATCH) -> Float[Tensor, "n d"]:
         """What comes into the layer for each input, on the CPU in the model's dtype; the model is left as it was found.
 

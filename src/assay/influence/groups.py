@@ -2,12 +2,15 @@
 
 With `G_U = Σ_U w r ⊗ h`, `H_U = Σ_U w S ⊗ hhᵀ` and the total penalty `N λ2` held fixed, the shift `θ_{−U} − θ` is
 
-    first    x₁ = A⁻¹ G_U                       Koh et al. 2019, "On the accuracy of influence functions for … group effects"
-    second   x₂ = x₁ + A⁻¹ H_U x₁               Basu et al. 2020, "On second-order group influence functions …"
-    Newton   x_N = (A − H_U)⁻¹ G_U              one full step; exact for squared error
+    first    x₁ = A⁻¹ G_U              Koh et al. 2019
+    second   x₂ = x₁ + A⁻¹ H_U x₁      Basu et al. 2020
+    Newton   x_N = (A − H_U)⁻¹ G_U     one full step; exact for squared error
 
 the first two being the beginning of the series of the third in `A⁻¹H_U`, so all are on one scale.
-"""  # noqa: E501  (titles)
+
+Koh, Ang, Teo & Liang, "On the accuracy of influence functions for measuring group effects", NeurIPS 2019. Basu, You &
+Feizi, "On second-order group influence functions for black-box predictions", ICML 2020.
+"""
 
 from __future__ import annotations
 

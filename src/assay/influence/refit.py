@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..curvature.dense import Curvature, unpack
 from ..elasticnet import minimise
-from ..errors import UnknownIdError
+from ..errors import ShapeError, UnknownIdError
 from ..families import Family
 from ..head import Head
 from ..newton import Moments, moments
@@ -62,26 +62,29 @@ def refit_without(
 ) -> Refits:
     """Refits `head` on `source` without each of `ids` (or, `together`, without all of them at once).
 
-    `source` holds the samples the head was fitted to: a `Source`, or whatever `open_source` takes by itself, such as
-    `(X, y)`; columns of tables are found by name.
+    `source` holds the samples the head was fitted to: a `Source` of the head's own columns, or whatever `open_source`
+    takes by itself, such as `(X, y)`, whose X goes through the head's encoder; columns of tables are found by name.
 
     Warm-started Newton with the curvature of the full head, less the removed sample's own part at the full head
     (Woodbury, K × K), so each step costs one gradient pass for all refits together: O(n d K m) a step, linear
     convergence at a rate of about 1/N. A refit that does not contract is finished by full Newton. Raises
     `UnknownIdError`, and `ShapeError` where a class would be left without samples, or the source is not the head's.
     """
-    regression = head.vocabulary is None
-    opened = open_source(source, regression=regression, vocabulary=head.vocabulary)
+    if head.encoder is not None and not isinstance(source, Source):
+        if not isinstance(source, tuple):
+            raise ShapeError(f"the head takes what {head.encoder.name} makes of the features; give (X, y)")
+        source = (head.encoder(source[0]), *source[1:])
+    opened = open_source(source, regression=head.vocabulary is None, vocabulary=head.vocabulary)
     source = matched(opened, head.columns, head.vocabulary)
     if together:
         refuse_repeated(ids)
     positions = _positions(source, ids)
     batch = source.take(positions)
-    removed = (head.design.matrix(batch.x), batch.y, batch.w)
+    removed = (head.design.matrix(batch.x), batch.y, head.weighed(batch.y, batch.w))
 
     def rows() -> Iterator[Removed]:
         for part in source.batches(CHUNK):
-            yield head.design.matrix(part.x), part.y, part.w
+            yield head.design.matrix(part.x), part.y, head.weighed(part.y, part.w)
 
     _refuse_empty_class(head, rows(), removed, together=together)
     V, steps = refit_group(head, rows, removed) if together else refit_rows(head, rows, removed, iterations=iterations)

@@ -96,7 +96,7 @@ def test_every_option_reaches_the_audit(folder: Path, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     audit = assay.load(tmp_path / "out")
     assert audit.info["arguments"] == {
-        "family": "logistic", "l2": 0.01, "seed": 4, "shard_rows": 16384, "standardize": False,
+        "family": "logistic", "l2": 0.01, "seed": 4, "shard_rows": 16384, "encoder": None, "standardize": False,
     }  # fmt: skip
     assert audit.source.image_shape == (2, 2)
     assert audit.info["total_weight"] == 200 * 201 / 2

@@ -266,7 +266,9 @@ def test_stale_shards_are_never_taken_for_those_of_a_new_audit(tmp_path: Path):
 
 def test_what_was_run_is_written_down(tmp_path: Path):
     info = json.loads((assay.audit((X, Y), l2=1e-2, seed=3, out=tmp_path).path / "audit.json").read_text())
-    assert info["arguments"] == {"family": "softmax", "l2": 1e-2, "seed": 3, "shard_rows": 16384, "standardize": True}
+    assert info["arguments"] == {
+        "family": "softmax", "l2": 1e-2, "seed": 3, "shard_rows": 16384, "standardize": True, "encoder": None,
+    }  # fmt: skip
     assert {"torch", "numpy", "pyarrow"} <= set(info["versions"])
     assert len(info["fingerprint"]) == 64
     assert sorted(path.name for path in tmp_path.iterdir()) == [

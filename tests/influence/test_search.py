@@ -60,7 +60,7 @@ def test_without_pairs_it_is_the_ranking_by_first_order():
 
 
 def test_what_is_found_holds_up_in_a_refit():
-    """Its removal raises the loss more than that of any of 200 random groups, and no less than without the pairs."""
+    """Its removal raises the loss more than that of any of 40 random groups, and no less than without the pairs."""
     X, y, leverage = problem("softmax", 3, n=120)
     on = (X[:8], y[:8])
 
@@ -76,7 +76,7 @@ def test_what_is_found_holds_up_in_a_refit():
     rng = np.random.default_rng(0)
     others = [truth(rng.choice(120, 12, replace=False).tolist()) for _ in range(40)]
     assert found > max(others)
-    assert found >= plain * 0.99
+    assert found >= plain
 
 
 def test_the_last_of_a_class_stays():

@@ -52,11 +52,11 @@ def regrouped(source: Source, folder: Path, rows: int) -> Source:
     A row is decoded from the beginning of its row group: of groups of a million rows, as other tools write them, every
     shard would decode half a million, and every thread hold a page of each column.
     """
-    if not isinstance(source, TableSource) or not isinstance(source.store, ParquetFiles):
+    if not has_large_groups(source, rows):
         return source
+    assert isinstance(source, TableSource)
+    assert isinstance(source.store, ParquetFiles)
     store = source.store
-    if store.largest_group() <= GROUPS * rows:
-        return source
     folder.mkdir(parents=True, exist_ok=True)
     used = source.choice.used()
     copies = [folder / f"{i:05d}.parquet" for i in range(len(store.files))]
@@ -64,6 +64,12 @@ def regrouped(source: Source, folder: Path, rows: int) -> Source:
         if not copy.exists():
             _copy(ParquetFiles.open([file]), used, copy, rows)
     return replace(source, store=replace(ParquetFiles.open(copies), origins=store.files))
+
+
+def has_large_groups(source: Source, rows: int) -> bool:
+    """Whether a row group of its Parquet files holds more than `GROUPS` shards of `rows`."""
+    store = source.store if isinstance(source, TableSource) else None
+    return isinstance(store, ParquetFiles) and store.largest_group() > GROUPS * rows
 
 
 def _copy(store: ParquetFiles, columns: list[str], path: Path, rows: int) -> None:

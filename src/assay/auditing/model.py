@@ -29,10 +29,9 @@ class Modelled:
 def of_model(model: Any, data: Any, weight: Any, *, family: str | None, l2: float | str) -> Modelled:
     """Raises `ShapeError` where the audit's head cannot equal the model, or its training set is not in memory."""
     inputs, *rest = _in_memory(data)
+    encoder = _encoder(model, inputs)
     if isinstance(model, nn.Module):
-        found = split(model, _tensor(inputs))
-        encoder = Encoder(found.name, lambda features: found.embeddings(_tensor(features)))
-        return Modelled((encoder(inputs), *rest), weight, family, l2, encoder)
+        return Modelled((_encoded(encoder, model, inputs), *rest), weight, family, l2, encoder)
     for name, value, default in (("family", family, None), ("l2", l2, "auto")):
         if value != default:
             raise ShapeError(f"{name} follows from model=; leave {name}={value!r} out")
@@ -42,7 +41,7 @@ def of_model(model: Any, data: Any, weight: Any, *, family: str | None, l2: floa
     if not given.bias:
         raise ShapeError("an audit's head has an intercept, and the model was fitted with fit_intercept=False")
     data = (given.features, given.labels, *rest[1:])
-    return Modelled(data, given.weights, given.family, given.l2, encoder_of(model))
+    return Modelled(data, given.weights, given.family, given.l2, encoder)
 
 
 def encoded_by(model: Any, new: Any, name: str | None) -> tuple[Any, ...]:
@@ -51,19 +50,23 @@ def encoded_by(model: Any, new: Any, name: str | None) -> tuple[Any, ...]:
     Raises `ShapeError` where the model is another, or the samples are not in memory.
     """
     inputs, *rest = _in_memory(new)
-    if isinstance(model, nn.Module):
-        found = split(model, _tensor(inputs))
-        return (_same(found.name, name, found.embeddings, _tensor(inputs)), *rest)
-    made = encoder_of(model)
-    if made is None and name is None:
-        return (encode(model, inputs), *rest)
-    return (_same(None if made is None else made.name, name, made, inputs), *rest)
-
-
-def _same(found: str | None, name: str | None, function: Any, inputs: Any) -> Any:
+    encoder = _encoder(model, inputs)
+    found = None if encoder is None else encoder.name
     if found != name:
         raise ShapeError(f"the audit was made through {name or 'no encoder'}, but this model has {found or 'none'}")
-    return function(inputs)
+    return (_encoded(encoder, model, inputs), *rest)
+
+
+def _encoder(model: Any, inputs: Any) -> Encoder | None:
+    """What stands before the model's last layer, or before a pipeline's last step; None where nothing does."""
+    if not isinstance(model, nn.Module):
+        return encoder_of(model)
+    found = split(model, _tensor(inputs))
+    return Encoder(found.name, lambda features: found.embeddings(_tensor(features)))
+
+
+def _encoded(encoder: Encoder | None, model: Any, inputs: Any) -> Any:
+    return encode(model, inputs) if encoder is None else encoder(inputs)
 
 
 def _in_memory(data: Any) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from ..curvature.dense import dense_bytes, packed_size
 from ..engine import SHARD_ROWS
 from ..families import Family
 from ..sources.source import Source
+from .keep import has_large_groups
 from .sample import CELLS, ROWS
 
 NEWTON = 8  # passes a fit usually takes
@@ -55,7 +56,7 @@ def plan(source: Source, family: Family, l2: float | str) -> Plan:
         sampled_rows=sampled,
         seconds=flops / (WITHIN * _rate()),
         peak_bytes=INTERPRETER + dense_bytes(K, d) + 8 * d * (2 * sampled + 2 * SHARD_ROWS),
-        disk_bytes=120 * n + (0 if source.spec() else 8 * d * n),
+        disk_bytes=120 * n + (8 * d * n if source.spec() is None or has_large_groups(source, SHARD_ROWS) else 0),
     )
 
 

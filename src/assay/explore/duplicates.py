@@ -86,7 +86,7 @@ def _left_out(X: np.ndarray, members: Sequence[int]) -> list[tuple[list[int], li
 
 def _grouped(X: np.ndarray, within: float) -> tuple[np.ndarray, float]:
     """The group of each row, and the radius. Exact copies are counted once before neighbours are sought."""
-    distinct, copy_of, copies = np.unique(X, axis=0, return_inverse=True, return_counts=True)
+    distinct, copy_of = np.unique(X, axis=0, return_inverse=True)
     label, radius = np.arange(len(distinct)), 0.0
     if len(distinct) > 1:
         nearest, _ = NearestNeighbors(n_neighbors=2).fit(distinct).kneighbors(distinct)
@@ -96,8 +96,7 @@ def _grouped(X: np.ndarray, within: float) -> tuple[np.ndarray, float]:
             graph = radius_neighbors_graph(distinct[close], radius)
             _, label[close] = connected_components(graph, directed=False)
             label[~close] = np.arange((~close).sum()) + len(distinct)
-    label, copies = label[copy_of], copies[copy_of]
-    _, first, inverse, size = np.unique(label, return_index=True, return_inverse=True, return_counts=True)
+    _, first, inverse, size = np.unique(label[copy_of], return_index=True, return_inverse=True, return_counts=True)
     kept = size > 1
     order = np.argsort(np.where(kept, first, len(X)), kind="stable")
     number = np.full(len(size), -1)

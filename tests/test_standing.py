@@ -35,6 +35,7 @@ LAYERS = [
     {"newton", "classical"},
     {"elasticnet"},
     {"l2", "from_sklearn"},
+    {"trained", "head_file"},
     {"head"},
     {"features"},
     {"influence"},
@@ -47,7 +48,7 @@ LAYERS = [
     {"__main__"},
 ]
 # These stand apart: they may import only what is named.
-APART = {"datasets": {"errors", "sources"}, "models": {"errors", "sources"}}
+APART = {"datasets": {"errors", "sources"}, "models": {"engine", "errors", "sources"}}
 
 
 def part(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,23 +11,21 @@ from typing import Any
 import pyarrow as pa
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from .curvature.dense import Curvature, refuse_too_large
 from .design import Design
 from .elasticnet import active_subspace, minimise
 from .encoder import Encoder
-from .engine import atomic
-from .errors import OutputError
-from .families import Family, by_column, check_name, family_of, make_family
+from .families import Family, by_column, check_name, family_of
+from .head_file import read_head, write_head
 from .l2 import L2Path, LeaveOneOutPath, Rows, checked_l1, checked_l2
 from .leverage import Leverage
-from .newton import Fit, Moments, Objective
+from .newton import Fit, Moments, Newton, Objective
 from .sources.open import open_source
 from .sources.samples import read_features, read_samples, whole
 from .sources.scan import merge, scan_shard
+from .trained import trained_parts
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,11 @@ class Head:
     against `gradient_scale` says how stationary V is; `decrement` is `∇Fᵀ H⁻¹ ∇F` there. `vocabulary` are the class
     names in code order, None for regression. Features that are given go through `encoder` first, where there is one;
     row weights are times `class_weight`, in code order.
+
+    A trained layer (`from_module`) is no minimum: it keeps its weights, `gradient_norm` says how far from one it is,
+    and `damping` may be added to H. What is read from it answers for the *proximal* problem, whose minimum it is: the
+    same objective less `⟨tilt, V⟩/N`, tilt its gradient `N ∇F(V)`, damping in F (Bae et al. 2022, "If influence
+    functions are the answer, then what is the question?").
     """
 
     V: Float[Tensor, "K d"]
@@ -59,6 +61,8 @@ class Head:
     l1: float = 0.0
     encoder: Encoder | None = None
     class_weight: tuple[float, ...] | None = None
+    damping: float = 0.0
+    tilt: Float[Tensor, "K d"] | None = None
 
     @classmethod
     def fit(
@@ -121,6 +125,40 @@ class Head:
         return replace(head, encoder=encoder_of(estimator), class_weight=given.class_weight)
 
     @classmethod
+    def from_module(
+        cls,
+        layer: nn.Linear,
+        features: Any,
+        labels: Any,
+        *,
+        family: str = "softmax",
+        l2: float = 0.0,
+        damping: float = 0.0,
+        penalize_bias: bool = False,
+        weights: Any = None,
+    ) -> Head:
+        """A trained `nn.Linear` as it is, on the features `[n, in]` that came into it in training, and their labels.
+
+        `labels` are integers 0 … C−1 (0 or 1 for one logit), or targets for `family="linear"`. `l2` is λ2 of the
+        objective it was trained on (torch's `weight_decay`, which takes the bias too: `penalize_bias=True`); `damping`
+        is added to H for every parameter, but not to the objective. `gradient_norm` is that of the objective.
+        Raises `ShapeError` where layer, features and labels disagree.
+        """
+        rows, parts = trained_parts(layer, features, labels, family, weights)
+        head = cls(
+            **parts, l2=checked_l2(l2), damping=checked_l2(damping), total_weight=float(rows.w.sum()),
+            penalize_bias=penalize_bias,
+        )  # fmt: skip
+        return head.as_trained(rows.sums(head.family))
+
+    def as_trained(self, sums: Callable[[Tensor], Moments]) -> Head:
+        """The head at its weights, the gradient of its objective (without damping) over all rows measured."""
+        plain = replace(self, damping=0.0, tilt=None).objective(sums)
+        point = plain.at(self.V)
+        scale = Newton().scale(plain, point)
+        return replace(self, gradient_norm=float(point.gradient.norm()), gradient_scale=scale).anchored(point.sums)
+
+    @classmethod
     def fit_rows(
         cls,
         rows: Rows,
@@ -169,8 +207,8 @@ class Head:
 
     @property
     def penalty(self) -> Float[Tensor, " d"]:
-        """`N λ2 diag(D)`."""
-        return self.total_weight * self.l2 * self.penalised
+        """`N (λ2 diag(D) + damping)`."""
+        return self.total_weight * (self.l2 * self.penalised + self.damping)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -220,8 +258,13 @@ class Head:
         total = self.total_weight if total_weight is None else total_weight
         ratio = self.total_weight / total
         return Objective(
-            self.family, sums, total, self.l2 * ratio, self.penalised, self.names, self.l1 * ratio
+            self.family, sums, total, self.l2 * ratio, self.penalised, self.names, self.l1 * ratio,
+            self.damping * ratio, self.tilt,
         )  # fmt: skip
+
+    def anchored(self, sums: Moments) -> Head:
+        """The head as the minimum of its objective tilted over the rows of these sums, taken at its weights."""
+        return replace(self, tilt=sums.gradient + self.penalty * self.V)
 
     def leverage(
         self, features: Any, labels: Any, *, weights: Any = None, ids: Sequence[Any] | None = None
@@ -243,53 +286,14 @@ class Head:
         """The leverage blocks of rows of the design matrix under a curvature."""
         return Leverage(
             self.family, self.design, self.V, curvature, ids, rows.H, rows.y, rows.w, self.l1, self.columns,
-            self.vocabulary, self.encoder,
+            self.vocabulary, self.encoder, self.tilt,
         )  # fmt: skip
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file: tensors in float64, the rest as JSON in its header; of an encoder, its name."""
-        header = {
-            "family": self.family.name,
-            "size": max(self.family.C, 2) if self.family.classifies else self.family.K,
-            "bias": self.design.bias,
-            "columns": self.columns,
-            "vocabulary": self.vocabulary,
-            "encoder": None if self.encoder is None else self.encoder.name,
-            "class_weight": self.class_weight,
-            "l2_path": None if self.l2_path is None else [self.l2_path.l2, self.l2_path.grid, self.l2_path.loo_loss],
-            **{name: getattr(self, name) for name in _SCALARS},
-        }
-        tensors = {"V": self.V, "kept": self.design.kept, "mean": self.design.mean, "scale": self.design.scale}
-        with atomic(path) as temporary:
-            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, {"head": json.dumps(header)})
+        write_head(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Head:
         """The head that `save` wrote; raises `OutputError` where the file is missing, damaged or something else."""
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})["head"])
-                tensors = {name: file.get_tensor(name) for name in ("V", "kept", "mean", "scale")}
-            return cls._made_of(header, tensors)
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as cause:
-            raise OutputError(f"{path} is not a head that assay saved ({cause}); audit again to make it") from cause
-
-    @classmethod
-    def _made_of(cls, header: dict[str, Any], tensors: dict[str, Tensor]) -> Head:
-        vocabulary, path_ = header["vocabulary"], header["l2_path"]
-        encoder, class_weight = header["encoder"], header["class_weight"]
-        family = make_family(header["family"], header["size"])
-        return cls(
-            V=tensors["V"],
-            family=by_column(family) if header["l1"] else family,
-            design=Design(tensors["kept"], tensors["mean"], tensors["scale"], header["bias"]),
-            columns=tuple(header["columns"]),
-            vocabulary=None if vocabulary is None else tuple(vocabulary),
-            l2_path=None if path_ is None else L2Path(path_[0], tuple(path_[1]), tuple(path_[2])),
-            encoder=None if encoder is None else Encoder(encoder),
-            class_weight=None if class_weight is None else tuple(class_weight),
-            **{name: header[name] for name in _SCALARS},
-        )
-
-
-_SCALARS = ("l2", "l1", "total_weight", "penalize_bias", "iterations", "gradient_norm", "gradient_scale", "decrement")
+        return cls(**read_head(path))

@@ -200,6 +200,7 @@ class Leverage:
     columns: tuple[str, ...] = ()  # names of the features, and of the classes in code order: how other samples are read
     vocabulary: tuple[Any, ...] | None = None
     encoder: Encoder | None = None  # what other samples go through first
+    tilt: Float[Tensor, "K d"] | None = None  # of the objective, where V is a trained head that is no minimum
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.H) == len(self.y) == len(self.w):

@@ -71,7 +71,8 @@ def _smallest_margin(family: Family, z: Tensor, y: Tensor) -> Tensor:
 class Objective:
     """The sums of the data as a function of V, with the penalties that make them the objective.
 
-    The value includes `λ1 ‖D V‖₁`; gradient and curvature are those of the smooth part.
+    `(1/N) Σ w ℓ + (λ2/2)‖D V‖² + (damping/2)‖V‖² − ⟨tilt, V⟩/N`; the value includes `λ1 ‖D V‖₁`, gradient and
+    curvature are those of the smooth part. A trained head that is no minimum is that of its tilted objective.
     """
 
     family: Family
@@ -81,20 +82,23 @@ class Objective:
     penalised: Float[Tensor, " d"]  # diagonal of D
     names: tuple[str, ...] = ()
     l1: float = 0.0
+    damping: float = 0.0
+    tilt: Float[Tensor, "K d"] | None = None
 
     @cached_property
     def penalty(self) -> Float[Tensor, " d"]:
-        """`N λ2 diag(D)`, what stays the same when a sample leaves."""
-        return self.total_weight * self.l2 * self.penalised
+        """`N (λ2 diag(D) + damping)`, what stays the same when a sample leaves."""
+        return self.total_weight * (self.l2 * self.penalised + self.damping)
 
     def at(self, V: Float[Tensor, "K d"]) -> Point:
         sums = self.sums(V)
+        tilt = torch.zeros_like(V) if self.tilt is None else self.tilt
         absolute = self.l1 * float((self.penalised * V.abs()).sum()) if self.l1 else 0.0
         return Point(
             V=V,
             sums=sums,
-            value=float(sums.loss + (self.penalty * V.square()).sum() / 2) / self.total_weight + absolute,
-            gradient=(sums.gradient + self.penalty * V) / self.total_weight,
+            value=float(sums.loss + ((self.penalty * V / 2 - tilt) * V).sum()) / self.total_weight + absolute,
+            gradient=(sums.gradient + self.penalty * V - tilt) / self.total_weight,
             curvature=Curvature(
                 sums.curvature, self.penalty, self.total_weight, self.family.K, self.family.shared, self.names
             ),

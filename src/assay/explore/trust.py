@@ -94,6 +94,7 @@ class Trust:
         self, head: Head, rows: Rows, ids: pa.Array, *, advance: Callable[[], None] = lambda: None
     ) -> TrustReport:
         """The report for `head`; `rows` are its training rows, or a sample of them."""
+        head = head if head.tilt is None else head.anchored(rows.sums(head.family)(head.V))
         sampled = fit_rows(head, rows, head.V)
         leverage = replace(head, V=sampled.V).leverage_of(sampled.curvature, ids, rows)
         advance()
@@ -141,8 +142,9 @@ def _with(head: Head, fit: Fit, rows: Rows) -> Head:
     total = float(rows.w.sum())
     ratio = head.total_weight / total
     return replace(
-        head, V=fit.V, l2=head.l2 * ratio, l1=head.l1 * ratio, total_weight=total, gradient_scale=fit.gradient_scale
-    )
+        head, V=fit.V, l2=head.l2 * ratio, l1=head.l1 * ratio, damping=head.damping * ratio, total_weight=total,
+        gradient_scale=fit.gradient_scale,
+    )  # fmt: skip
 
 
 def _removable(head: Head, leverage: Leverage, change: Tensor) -> Tensor:
@@ -160,6 +162,19 @@ def _judged(name: str, value: float, limits: tuple[float, float], sentence: str,
 
 def _stationary(head: Head) -> Check:
     ratio = head.gradient_norm / head.gradient_scale
+    if head.tilt is not None:
+        return _judged(
+            "gradient norm / scale",
+            ratio,
+            (1e-3, 1e-1),
+            f"The gradient of the objective at the trained head is {ratio:.1e} of its scale"
+            + (
+                ", so it is nearly at its optimum."
+                if ratio <= 1e-3
+                else ": it is not at its optimum, and the scores say how this very head would move (refit=True asks of "
+                "the one trained to the end)."
+            ),
+        )
     sentence = f"The gradient of the objective is {ratio:.1e} of its scale, so the head is "
     sentence += "at its optimum." if ratio <= 1e-6 else "not at its optimum; refit it."
     return _judged("gradient norm / scale", ratio, (1e-6, 1e-3), sentence)

@@ -138,9 +138,11 @@ def _refit(leverage: Leverage, group: Rows) -> Float[Tensor, "K d"]:
     def sums(V: Tensor) -> Moments:
         return every(V) + moments(family, V, group.H, group.y, -group.w)
 
-    N, penalised = curvature.total_weight, (curvature.penalty > 0).double()
-    l2 = float(curvature.penalty.max()) / N
-    objective = Objective(family, sums, N, l2, penalised, curvature.names, leverage.l1)
+    N, largest = curvature.total_weight, float(curvature.penalty.max())
+    penalised = curvature.penalty / (largest or 1.0)
+    objective = Objective(
+        family, sums, N, largest / N, penalised, curvature.names, leverage.l1, tilt=leverage.tilt
+    )  # fmt: skip
     return minimise(objective, leverage.V).V
 
 

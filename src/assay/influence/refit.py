@@ -171,9 +171,11 @@ def _total(family: Family, V: Tensor, rows: DesignRows) -> Moments:
 def _gradients_without(
     head: Head, rows: DesignRows, removed: Removed, V: Float[Tensor, "m K d"], which: Tensor
 ) -> Float[Tensor, "m K d"]:
-    """`N ∇F_{−i}` of every refit at its own weights: `Σ_{j≠i} w_j r_j ⊗ h_j + N λ2 D V`."""
-    family, penalty = head.family, head.penalty
-    G = penalty * V
+    """`N ∇F_{−i}` of every refit at its own weights: `Σ_{j≠i} w_j r_j ⊗ h_j + N (λ2 D + damping) V − tilt`."""
+    family = head.family
+    G = head.penalty * V
+    if head.tilt is not None:
+        G -= head.tilt
     for H, y, w in rows():
         z = torch.einsum("nd,mkd->mnk", H, V)
         r = family.residual(z, y.expand(len(V), *y.shape)) * w[:, None]

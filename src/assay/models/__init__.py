@@ -1,0 +1,1 @@
+"""Networks for our own experiments, and the loop that trains them."""

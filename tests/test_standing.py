@@ -35,7 +35,7 @@ LAYERS = [
     {"newton", "classical"},
     {"elasticnet"},
     {"l2", "from_sklearn"},
-    {"trained", "head_file"},
+    {"trained", "head_file", "losses"},
     {"head"},
     {"features"},
     {"influence"},

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .auditing.explain import Explanation
     from .auditing.group import GroupEffect
-    from .auditing.result import Audit, load
+    from .auditing.load import load
+    from .auditing.result import Audit
     from .auditing.run import audit
     from .auditing.shift import Share, Shift
     from .classical import Classical, classical_cooks_distance, classical_diagnostics
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     )
     from .explore.duplicates import NearDuplicates, near_duplicates
     from .explore.trust import Trust, TrustReport
+    from .features.keep import Encoding
     from .head import Head
     from .influence.active_set import active_set_changes
     from .influence.groups import GroupInfluence, group_influence
@@ -37,12 +39,15 @@ if TYPE_CHECKING:
     from .influence.search import InfluentialGroup, most_influential_group
     from .leverage import LeaveOneOut, Leverage
     from .report import write_report
+    from .sources.images import ImageFolder
     from .sources.open import open_source
 
 _HOMES = {
     "Audit": "auditing.result",
     "Classical": "classical",
+    "Encoding": "features.keep",
     "Explanation": "auditing.explain",
+    "ImageFolder": "sources.images",
     "GroupEffect": "auditing.group",
     "GroupInfluence": "influence.groups",
     "Head": "head",
@@ -62,7 +67,7 @@ _HOMES = {
     "classical_diagnostics": "classical",
     "group_influence": "influence.groups",
     "influence_on": "influence.pairs",
-    "load": "auditing.result",
+    "load": "auditing.load",
     "most_influential_group": "influence.search",
     "near_duplicates": "explore.duplicates",
     "open_source": "sources.open",
@@ -76,11 +81,13 @@ __all__ = [
     "Audit",
     "Classical",
     "ConvergenceError",
+    "Encoding",
     "EngineError",
     "Explanation",
     "GroupEffect",
     "GroupInfluence",
     "Head",
+    "ImageFolder",
     "Influences",
     "InfluentialGroup",
     "LeaveOneOut",

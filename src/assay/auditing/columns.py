@@ -35,6 +35,8 @@ UNITS = {
     "is_label_issue": "the leave-one-out prediction disagrees with the given label (regression: |t| > 3)",
     "label_score": "leave-one-out probability of the given label, 0–1, low where bad",
 }
+BESIDE = {"trained_cooks_distance": "cooks_distance of a network's own head, kept as it was trained"}
+"""The column more where both heads of a network are asked for."""
 SIGN = (
     "I(z, z') = ∇ℓ(z')ᵀ H⁻¹ ∇ℓ(z), H the Hessian of the mean loss plus regulariser: positive, removing z raises the "
     "loss at z' by about I/N (z supports z'); negative, z opposes z'. The total penalty N·l2 stays when samples leave."

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file, save_file
@@ -76,9 +77,14 @@ class Passes:
             shutil.rmtree(parts)
         return Moments(**load_file(total))
 
-    def score(self, mean_logit_variance: float, noise: Tensor | None) -> list[Path]:
-        """Writes the score shards against the folder's head and curvature."""
-        context = (self.folder.head, self.folder.curvature, mean_logit_variance, noise)
+    def score(self, mean_logit_variance: float, noise: Tensor | None, *, trained: Head | None = None) -> list[Path]:
+        """Writes the score shards against the folder's head and curvature, and Cook's distance of a `trained` head."""
+        beside: tuple[Path, Path] | None = None
+        if trained is not None:
+            beside = (self.folder.work / "trained.safetensors", self.folder.work / "trained_curvature.safetensors")
+            trained.save(beside[0])
+            save_curvature(trained.curvature_from(self.moments(trained).curvature), beside[1])
+        context = (self.folder.head, self.folder.curvature, mean_logit_variance, noise, beside)
         outputs = [self.folder.shard(k) for k in range(len(self.ranges))]
         pairs = zip(self.ranges, outputs, strict=True)
         return self._run([Task(_score_task, (self.source, *span, *context), output) for span, output in pairs], "score")
@@ -109,15 +115,23 @@ def _score_task(
     curvature_path: Path,
     mean_logit_variance: float,
     noise: Tensor | None,
+    beside: tuple[Path, Path] | None,
     temporary: Path,
 ) -> None:
     head, curvature = load_state(head_path, curvature_path)
+    trained = None if beside is None else load_state(*beside)
     writer: Any = None  # pyarrow is untyped
     for batch in source.batches(CHUNK, start=start, stop=stop):
         H = head.design.matrix(batch.x)
         scores = read_scores(head.family, curvature, head.V, H, batch.y, batch.w)
         kinds = tell_kinds(head.family, scores, batch.y, mean_logit_variance=mean_logit_variance, noise=noise)
         table = score_table(batch, start, head.family, scores, kinds, head.vocabulary)
+        if trained is not None:
+            other, curved = trained
+            distance = read_scores(
+                other.family, curved, other.V, other.design.matrix(batch.x), batch.y, batch.w
+            ).cooks_distance
+            table = table.append_column("trained_cooks_distance", pa.array(distance.numpy()))
         writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
         writer.write_table(table)
         start += len(batch.ids)
@@ -140,7 +154,7 @@ def load_state(head: Path, curvature: Path) -> tuple[Head, Curvature]:
         return _load_state(head, curvature, head.stat().st_mtime_ns, curvature.stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _load_state(head_path: Path, curvature_path: Path, *_written: int) -> tuple[Head, Curvature]:
     head = Head.load(head_path)
     curvature = head.curvature_from(load_file(curvature_path)["packed"])

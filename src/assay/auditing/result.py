@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import torch
+from torch import nn
 
 from ..curvature.dense import Curvature
 from ..engine import check_manifest
@@ -33,6 +34,7 @@ from .folder import Folder, Temporary
 from .group import GroupEffect, group_effect
 from .match import open_matching, score_new
 from .model import encoded_by
+from .network import encoded_samples
 from .passes import load_state
 from .select import own_columns, select
 from .shift import Shift, shift_of, thin_unseen
@@ -52,10 +54,14 @@ class Audit:
     path: Path
     info: dict[str, Any]
     _temporary: Temporary | None = field(default=None, repr=False, compare=False)
+    _recomputed: Source | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def open(cls, folder: Folder, temporary: Temporary | None = None) -> Audit:
-        """The audit in a folder; raises `OutputError` where there is none, or a shard is missing or damaged."""
+    def open(cls, folder: Folder, temporary: Temporary | None = None, source: Source | None = None) -> Audit:
+        """The audit in a folder; raises `OutputError` where there is none, or a shard is missing or damaged.
+
+        `source` is used where the audit keeps no features and recomputes them.
+        """
         if not folder.info.is_file():
             unfinished = "; it is unfinished: run the same audit again to finish it" if folder.run.exists() else ""
             raise OutputError(f"{folder.path} holds no finished audit{unfinished}")
@@ -65,7 +71,8 @@ class Audit:
         except (ValueError, KeyError) as cause:
             raise OutputError(f"{folder.info} is damaged ({cause}); restore it, or audit again") from cause
         check_manifest(folder.scores, shards)
-        return cls(folder.path, info, temporary)
+        recomputed = info["source"]["store"]["kind"] == "recomputed"
+        return cls(folder.path, info, temporary, source if recomputed else None)
 
     @property
     def folder(self) -> Folder:
@@ -79,6 +86,8 @@ class Audit:
     @cached_property
     def source(self) -> Source:
         """The audited samples, read where they were; raises `SourceError` where they are gone."""
+        if self._recomputed is not None:
+            return self._recomputed
         return reopen(self.folder.unpacked(self.info["source"]))
 
     def check_source(self) -> None:
@@ -161,7 +170,10 @@ class Audit:
         """
         head, curvature = self._state
         encoder = self.info["arguments"]["encoder"]
-        if model is not None:
+        module = model if isinstance(model, nn.Module) else getattr(model, "module_", None)
+        if module is not None:
+            new, columns = encoded_samples(module, new, encoder, head.family.name, **columns), {}
+        elif model is not None:
             new = encoded_by(model, new, encoder)
         elif encoder is not None and not encoded:
             raise ShapeError(
@@ -280,11 +292,6 @@ class Audit:
         target = self.check_target(to, overwrite=overwrite)
         self.check_source()
         return export(self.source, self.folder.shards(), target)
-
-
-def load(path: str | Path) -> Audit:
-    """The audit saved in a folder; raises `OutputError` where it is unfinished, missing or damaged."""
-    return Audit.open(Folder(Path(path)))
 
 
 def _scores(schema: pa.Schema) -> list[str]:

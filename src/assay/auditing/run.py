@@ -6,19 +6,14 @@ import json
 import warnings
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import torch
-from torch import Tensor
+from torch import nn
 
 from ..curvature.dense import refuse_too_large
-from ..design import Design
 from ..encoder import Encoder
-from ..engine import SHARD_ROWS, Progress, manifest, stage, write_json
+from ..engine import SHARD_ROWS, Progress
 from ..errors import (
     AssayWarning,
     ConvergenceError,
@@ -27,28 +22,22 @@ from ..errors import (
     SingularCurvatureError,
     SourceError,
 )
-from ..explore.kinds import robust_noise
-from ..explore.trust import Trust, TrustReport
-from ..families import Family, check_name, family_of
-from ..head import Head
-from ..l2 import L2Path, LeaveOneOutPath, Rows, checked_l2
-from ..leverage import read_scores
-from ..newton import Fit, Newton, Objective
+from ..families import check_name, family_of
+from ..features.keep import Encoding
+from ..l2 import checked_l2
 from ..pool import executor
 from ..sources.choose import index_columns
 from ..sources.open import open_source
 from ..sources.scan import Scan
 from ..sources.source import Source
 from ..sources.table import TableSource
-from .columns import SIGN, UNITS
 from .folder import Folder, Temporary
+from .job import Job
 from .keep import kept, regrouped, spec_of
-from .passes import Passes, at_weights, save_curvature, second_moment
+from .model import of_estimator
+from .network import Network, TrainedLayer
+from .passes import Passes
 from .result import Audit
-from .sample import sample_rows
-from .summary import summarise
-
-PACKAGES = ("torch", "numpy", "pyarrow", "scikit-learn", "safetensors")
 
 
 def audit(
@@ -59,10 +48,15 @@ def audit(
     embedding: str | None = None,
     id: Any = None,
     weight: Any = None,
-    family: str | None = None,
+    family: Any = None,
     l2: float | str = "auto",
     standardize: bool = True,
     model: Any = None,
+    layer: str | None = None,
+    refit: bool | str = True,
+    damping: float = 0.0,
+    optimizer: Any = None,
+    encoding: Encoding | None = None,
     image_shape: tuple[int, ...] | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -79,14 +73,22 @@ def audit(
 
     - `data`: a path (Parquet file, folder or glob, CSV, NPZ), a pandas, polars or Arrow table, or `(X, y)` or
       `(X, y, ids)` arrays; `label`, `features`, `embedding`, `id`, `weight` name its columns.
-    - `family`: "softmax" (default for classes), "logistic" (two classes), "linear" (default for numeric targets).
+    - `family`: "softmax" (default for classes), "logistic" (two classes), "linear" (default for numeric targets); with
+      a network also its loss, such as `nn.CrossEntropyLoss()`.
     - `l2`: λ2, or "auto" to minimise the leave-one-out loss (on a seeded sample of 20,000 rows where there are more,
       its total penalty `N λ2` carried over).
     - `standardize`: columns are centred and scaled to unit variance first.
     - `model`: a fitted scikit-learn estimator, or a pipeline that ends in one, instead of family, λ2 and
       standardisation: `data` is the `(X, y)` it was fitted to. Columns are what its last step takes
-      (`Head.from_sklearn` says which estimators have an equal here). Or a trained `nn.Module` that returns logits:
-      columns are what comes into its last linear layer, as they are, and the head is fitted to them anew.
+      (`Head.from_sklearn` says which estimators have an equal here). Or a trained `nn.Module` that returns logits (a
+      skorch net is asked for its `module_`): columns are what comes into its last linear layer, as they are, and the
+      head is fitted to them anew. `data` is then a torch data set or loader, a Hugging Face data set, the path of a
+      folder of images, `(X, y)` with X of any shape, or a table whose feature columns are the inputs.
+    - `layer`: the name of the network's last linear layer, where it is not the last one called.
+    - `refit`: False keeps the trained head, as the paper did, and needs `l2` (λ2 of its objective), an `optimizer`
+      (whose weight decay is read) or `damping` (added to the curvature); "both" scores the refitted head and puts
+      `trained_cooks_distance` beside. `info["trained"]` has the trained head's gradient norm either way.
+    - `encoding`: device, precision, and where the embedding is kept (`assay.Encoding`).
     - `image_shape`: (h, w) or (h, w, c) where a row is an image.
     - `out`: the audit's folder. An interrupted audit of the same data and arguments is resumed there; without `out` the
       audit lives in a temporary folder until `save`.
@@ -98,26 +100,38 @@ def audit(
     Source: Picard et al., "Influence functions for dataset exploration and cleaning".
     """
     encoder: Encoder | None = None
-    if model is not None:
-        from .model import of_model
-
-        modelled = of_model(model, data, weight, family=family, l2=l2)
+    module = model if isinstance(model, nn.Module) else getattr(model, "module_", None)
+    network = None
+    if module is not None:
+        network = Network(module, layer, family, refit, checked_l2(damping), optimizer, encoding or Encoding())
+        standardize = False
+    elif (layer, refit, damping, optimizer, encoding) != (None, True, 0.0, None, None):
+        raise ShapeError("layer=, refit=, damping=, optimizer= and encoding= are of a network; give one as model=")
+    elif model is not None:
+        modelled = of_estimator(model, data, weight, family=family, l2=l2)
         data, weight, family, l2 = modelled.data, modelled.weight, modelled.family, modelled.l2
         encoder, standardize = modelled.encoder, False
     if l2 != "auto":
         l2 = checked_l2(l2)
-    if family is not None:
+    if family is not None and network is None:
         check_name(family)
     if shard_rows < 1 or seed < 0:
         raise ShapeError(f"shard_rows={shard_rows}, seed={seed}; a shard has at least one row, a seed is not negative")
     temporary = Temporary() if out is None else None
     folder = Folder.claim(temporary.path if temporary else Path(out or "."), overwrite=overwrite)
     with folder.cleared_by(SourceError, ShapeError, keep=folder.run.exists()):
-        source = open_source(
-            data, label=label, features=features, embedding=embedding, id=id, weight=weight,
-            regression=None if family is None else family == "linear",
-            image_shape=image_shape, workdir=folder.source,
-        )  # fmt: skip
+        columns: dict[str, Any] = {
+            "label": label, "features": features, "embedding": embedding, "id": id, "weight": weight,
+        }  # fmt: skip
+        trained: TrainedLayer | None = None
+        if network is not None:
+            found = network.of(data, l2=l2, folder=folder.source, progress=progress, **columns)
+            source, family, encoder, trained = found.source, found.family, found.encoder, found.layer
+        else:
+            source = open_source(
+                data, **columns, regression=None if family is None else family == "linear",
+                image_shape=image_shape, workdir=folder.source,
+            )  # fmt: skip
         chosen = family_of(source, family)
         refuse_too_large(1 if chosen.shared else chosen.K, len(source.columns) + 1)
         arguments = {
@@ -128,11 +142,13 @@ def audit(
             "shard_rows": shard_rows,
             "encoder": None if encoder is None else encoder.name,
         }
+        if trained is not None:
+            arguments |= {"refit": refit, "damping": damping, "trained_l2": trained.l2}
         identity = {"fingerprint": source.fingerprint(), "arguments": arguments}
         folder.begin(identity, overwrite=overwrite)
     if folder.info.exists():  # finished before, but interrupted while it tidied up
         folder.tidy(json.loads(folder.info.read_text(encoding="utf-8"))["source"])
-        return Audit.open(folder, temporary)
+        return Audit.open(folder, temporary, source)
     with executor(workers) if isinstance(workers, int) else nullcontext(workers) as pool:  # one for all passes
         with folder.cleared_by(SourceError, ShapeError):
             recorded = kept(source, folder.source / "source.parquet")
@@ -140,138 +156,10 @@ def audit(
             scan = passes.scan()
         _say_once(scan, source)
         with folder.cleared_by(SeparableError, SingularCurvatureError, ConvergenceError):
-            _Job(passes, scan, chosen, l2, standardize, seed, encoder).run(
+            Job(passes, scan, chosen, l2, standardize, seed, encoder, trained).run(
                 {**identity, "source": folder.packed(spec_of(recorded))}
             )
-    return Audit.open(folder, temporary)
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """The rows in memory on which λ2 is chosen and trust checked, and the design all rows go through."""
-
-    positions: list[int]
-    ids: pa.Array
-    design: Design
-    rows: Rows
-
-
-@dataclass(frozen=True)
-class _Job:
-    """From a validated source to `audit.json`; each step finds what an interrupted run already wrote."""
-
-    passes: Passes
-    scan: Scan
-    family: Family
-    l2: float | str
-    standardize: bool
-    seed: int
-    encoder: Encoder | None
-
-    def run(self, identity: dict[str, Any]) -> None:
-        folder = self.passes.folder
-        sample = self._sample()
-        head, fit = self._fit(sample)
-        noise = self._noise(head, fit, sample)
-        mean_logit_variance = float(self.family.spread(fit.curvature.mean_block(second_moment(head, self.scan))))
-        head.save(folder.head)
-        save_curvature(fit.curvature, folder.curvature)
-        shards = self.passes.score(mean_logit_variance, noise)
-        trust = self._trust(head, sample)
-        folder.finish(
-            {
-                **identity,
-                "assay": version("assay"),
-                "versions": {name: version(name) for name in PACKAGES},
-                "rows": self.scan.rows,
-                "total_weight": self.scan.total_weight,
-                "columns": list(head.columns),
-                "dropped_columns": [
-                    n for n, keep in zip(head.columns, head.design.kept.tolist(), strict=True) if not keep
-                ],
-                "family": self.family.name,
-                "classes": None if head.vocabulary is None else list(head.vocabulary),
-                "class_rows": self.scan.class_rows.tolist(),
-                "class_weight": self.scan.class_weight.tolist(),
-                "targets": list(self.passes.source.targets),
-                "l2": head.l2,
-                "l2_path": None if head.l2_path is None else [head.l2_path.grid, head.l2_path.loo_loss],
-                "sampled_rows": len(sample.positions),
-                "iterations": head.iterations,
-                "gradient_norm": head.gradient_norm,
-                "gradient_scale": head.gradient_scale,
-                "condition_number": fit.curvature.condition_number,
-                "effective_parameters": fit.curvature.effective_parameters,
-                "mean_logit_variance": mean_logit_variance,
-                "noise": None if noise is None else noise.tolist(),
-                "sign": SIGN,
-                "units": UNITS,
-                "trust": trust.to_json(),
-                **summarise(shards),
-                "manifest": manifest(shards, [stop - start for start, stop in self.passes.ranges]),
-            }
-        )
-
-    def _sample(self) -> _Sample:
-        source = self.passes.source
-        rows = sample_rows(source, seed=self.seed)
-        batch = source.take(rows)
-        scan = self.scan
-        design = Design.from_moments(scan.mean, scan.scale, scan.constant, standardize=self.standardize)
-        return _Sample(rows, batch.ids, design, Rows(design.matrix(batch.x), batch.y, batch.w))
-
-    def _fit(self, sample: _Sample) -> tuple[Head, Fit]:
-        """Newton over all rows, from the optimum of the sample where that is not all of them."""
-        penalised = sample.design.penalised(penalize_bias=False)
-        path = self._choose_l2(sample, penalised)
-        l2 = self.l2 if path is None else path.l2
-        assert not isinstance(l2, str)
-        vocabulary, columns = self.passes.source.vocabulary, self.passes.source.columns
-        start = torch.zeros(self.family.K, sample.design.d, dtype=torch.float64)
-        settings: dict[str, Any] = {
-            "family": self.family, "design": sample.design, "l2": l2, "total_weight": self.scan.total_weight,
-            "columns": columns, "vocabulary": vocabulary, "l2_path": path, "encoder": self.encoder,
-        }  # fmt: skip
-        head = Head(V=start, **settings)
-        objective = Objective(
-            self.family,
-            lambda V: self.passes.moments(at_weights(head, V)),
-            head.total_weight,
-            l2,
-            penalised,
-            head.names,
-        )
-        fit = Newton().minimise(objective, start)
-        return Head.from_fit(fit, **settings), fit
-
-    def _choose_l2(self, sample: _Sample, penalised: Tensor) -> L2Path | None:
-        """λ2 of the whole data: the sample's best, its total penalty carried over; kept for a resumed run."""
-        if self.l2 != "auto":
-            return None
-        file = self.passes.folder.work / "l2.json"
-        if not file.exists():
-            points = LeaveOneOutPath().points()
-            with stage(self.passes.progress, "choose l2", len(points)) as advance:
-                path = LeaveOneOutPath().choose(self.family, sample.rows, penalised, advance=advance)
-            share = float(sample.rows.w.sum()) / self.scan.total_weight
-            write_json(file, [path.l2 * share, [l2 * share for l2 in path.grid], path.loo_loss])
-        l2, grid, losses = json.loads(file.read_text(encoding="utf-8"))
-        return L2Path(l2, tuple(grid), tuple(losses))
-
-    def _noise(self, head: Head, fit: Fit, sample: _Sample) -> Tensor | None:
-        if self.family.classifies:
-            return None
-        rows = sample.rows
-        scores = read_scores(self.family, fit.curvature, head.V, rows.H, rows.y, rows.w)
-        return robust_noise(scores.loo_logits - rows.y)
-
-    def _trust(self, head: Head, sample: _Sample) -> TrustReport:
-        file = self.passes.folder.work / "trust.json"
-        if not file.exists():
-            with stage(self.passes.progress, "check trust", Trust().steps) as advance:
-                report = Trust(seed=self.seed).report(head, sample.rows, sample.ids, advance=advance)
-            write_json(file, report.to_json())
-        return TrustReport.from_json(json.loads(file.read_text(encoding="utf-8")))
+    return Audit.open(folder, temporary, source)
 
 
 def _say_once(scan: Scan, source: Source) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @app.command()
 def audit(
-    data: Annotated[str, typer.Argument(help="Parquet file, folder or glob; CSV; NPZ.")],
+    data: Annotated[
+        str, typer.Argument(help="Parquet file, folder or glob; CSV; NPZ; with --model also a folder of images.")
+    ],
     label: Annotated[str | None, typer.Option(help="Label column (several, by commas, for regression).")] = None,
     out: Annotated[Path, typer.Option(help="Folder to write; an interrupted audit there goes on.")] = Path("audit"),
     features: Annotated[str | None, typer.Option(help="Feature columns: names or globs, by commas.")] = None,
@@ -28,6 +30,20 @@ def audit(
     l2: Annotated[str, typer.Option(help="λ2, or 'auto': the one with the least leave-one-out loss.")] = "auto",
     standardize: Annotated[bool, typer.Option(help="Centre and scale the columns first.")] = True,
     image_shape: Annotated[str | None, typer.Option(help="Rows are images: h,w or h,w,channels.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A network: package.module:factory, which returns it, or it and a transform of its images."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="The network's weights, .safetensors or .pt.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Its last linear layer, by name.")] = None,
+    refit: Annotated[bool, typer.Option(help="Fit the head anew, or keep it (with --l2 or --damping).")] = True,
+    damping: Annotated[float, typer.Option(min=0, help="Added to the curvature of a kept head.")] = 0.0,
+    device: Annotated[str | None, typer.Option(help="Where the network runs: cpu, cuda, mps.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    keep: Annotated[str, typer.Option(help="The embedding: auto, memory, file or recompute.")] = "auto",
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave images out that cannot be decoded, and count them.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; else the threads of one.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample and of the planted flips.")] = 0,
     overwrite: Overwrite = False,
@@ -50,11 +66,38 @@ def audit(
             return
         from ..auditing.run import audit as run
 
+        samples: Any = data
+        if model is not None:
+            network, samples = _network(model, weights, data, skip_corrupt=skip_corrupt)
+            given |= {
+                "model": network, "layer": layer, "refit": refit, "damping": damping,
+                "encoding": _encoding(device, precision, keep),
+            }  # fmt: skip
+        elif weights is not None or layer is not None or not refit or damping or device is not None:
+            raise typer.BadParameter("--weights, --layer, --no-refit, --damping and --device are of a --model")
         result = run(
-            data, **given, family=family, l2=penalty, standardize=standardize, image_shape=shape, out=out,
+            samples, **given, family=family, l2=penalty, standardize=standardize, image_shape=shape, out=out,
             overwrite=overwrite, workers=workers, progress=progress(), seed=seed,
         )  # fmt: skip
         _print_summary(result, as_json=as_json)
+
+
+def _network(model: str, weights: Path | None, data: str, *, skip_corrupt: bool) -> tuple[Any, Any]:
+    """The network, and its samples: images through its transform, or the path of a table."""
+    from ..features.factory import build
+    from ..sources.images import ImageFolder, holds_images, image_tensor
+
+    network, transform = build(model, weights)
+    if not holds_images(Path(data)):
+        return network, data
+    corrupt = "skip" if skip_corrupt else "raise"
+    return network, ImageFolder(data, transform=transform or image_tensor, corrupt=corrupt)
+
+
+def _encoding(device: str | None, precision: str, keep: str) -> Any:
+    from ..features.keep import Encoding
+
+    return Encoding(device=device, precision=precision, keep=keep)
 
 
 @app.command()
@@ -65,7 +108,7 @@ def report(
 ) -> None:
     """Write the audit as one self-contained HTML file."""
     with refusals():
-        from ..auditing.result import load
+        from ..auditing.load import load
         from ..report import write_report
 
         print(write_report(load(path), to, overwrite=overwrite))
@@ -75,7 +118,7 @@ def report(
 def trust(path: AuditPath, as_json: Json = False) -> None:
     """Say whether the scores can be trusted, and why; exit code 3 means they cannot."""
     with refusals():
-        from ..auditing.result import load
+        from ..auditing.load import load
 
         opened = load(path)
         found = opened.trust
@@ -95,7 +138,7 @@ def export(
 ) -> None:
     """Write the data with the suggestions as extra columns; the original is not changed."""
     with refusals():
-        from ..auditing.result import load
+        from ..auditing.load import load
 
         print(load(path).export(to, overwrite=overwrite))
 
@@ -195,6 +238,9 @@ def _print_summary(
         f"{info['kinds'].get(kind, 0):,} {kind}" for kind in ("mislabeled", "under-represented", "boundary")
     )
     print(f"suspects  {kinds}")
+    if trained := info.get("trained"):
+        ratio = trained["gradient_norm"] / trained["gradient_scale"]
+        print(f"network   its own head was at a gradient of {ratio:.1e} of its scale")
     print(f"trust     {result.trust.verdict.upper()}: {result.trust.reason}")
     if found is not None:
         print(

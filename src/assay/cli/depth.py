@@ -110,7 +110,7 @@ def duplicates(
 
 def _opened(path: Path, to: Path | None = None, *, overwrite: bool = False) -> Audit:
     """The audit, once it is known that a table may be written to `to`."""
-    from ..auditing.result import load
+    from ..auditing.load import load
 
     audit = load(path)
     if to is not None:

@@ -6,8 +6,9 @@ layer's output, and nothing else, is checked on that batch instead of assumed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,55 +17,64 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import ShapeError, SourceError
-
-BATCH = 256
+from ..sources.examples import BATCH, Inputs
 
 
 @dataclass(frozen=True)
 class Split:
-    """`model(x) = linear(embedding(x))`, `linear` being its module called `layer`."""
+    """`model(x) = linear(embedding(x))`, `linear` being its module called `layer`; run in bfloat16 where `half`."""
 
     model: nn.Module
     layer: str
     linear: nn.Linear
+    half: bool = False
 
     @property
     def name(self) -> str:
         """In words."""
         return f"{type(self.model).__name__} before its layer {self.layer!r}"
 
-    def embeddings(self, inputs: Tensor, *, batch: int = BATCH) -> Float[Tensor, "n d"]:
-        """What comes into the layer for each input, on the CPU in the model's dtype; the model is left as it was found.
+    def embed(self, inputs: Inputs) -> Float[Tensor, "b d"]:
+        """What comes into the layer for each input of one batch, on the CPU; float32 unless the model is float64.
 
-        Computed in `eval()` under `inference_mode`. Raises `SourceError` naming the first input whose embedding is not
-        finite.
+        Computed in `eval()` under `inference_mode`; the model is left as it was found.
         """
-        device = next(self.model.parameters()).device
-        parts: list[Tensor] = []
-        with _as_found(self.model):
-            for start in range(0, len(inputs), batch):
-                _, calls = _run(self.model, inputs[start : start + batch].to(device))
-                parts.append(calls[self.layer][0][0].cpu())
-        found = torch.cat(parts)
+        with as_found(self.model):
+            _, calls = _run(self.model, inputs, half=self.half)
+        found = calls[self.layer][0][0].cpu()
+        return found if found.dtype == torch.float64 else found.float()
+
+    def embeddings(self, inputs: Tensor, *, batch: int = BATCH) -> Float[Tensor, "n d"]:
+        """`embed` of any number of inputs; raises `SourceError` naming the first whose embedding is not finite."""
+        found = torch.cat([self.embed(inputs[start : start + batch]) for start in range(0, len(inputs), batch)])
         if len(bad := (~torch.isfinite(found).all(1)).nonzero()):
             raise SourceError(
                 f"the model's embedding of sample {int(bad[0])} is not finite; check that input, or the model's weights"
             )
         return found
 
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights and buffers, of which layer, and of the precision."""
+        digest = hashlib.sha256(f"{self.layer} {self.half}".encode())
+        for name, value in self.model.state_dict().items():
+            flat = value.detach().cpu().contiguous().flatten()
+            digest.update(f"{name} {flat.dtype} {list(value.shape)}".encode())
+            digest.update(flat.view(torch.uint8).numpy().data if len(flat) else b"")
+        return digest.hexdigest()
 
-def split(model: nn.Module, inputs: Tensor, *, layer: str | None = None) -> Split:
+
+def split(model: nn.Module, inputs: Inputs, *, layer: str | None = None, half: bool = False) -> Split:
     """Finds the layer on a batch of inputs, or takes the one named `layer`.
 
     Raises `ShapeError` where the model has no such layer, its output is not the layer's (a softmax or another
     nonlinearity behind it, several outputs), or the layer is called twice, on more than one vector a sample, or shares
-    its weights with another.
+    its weights with another; `SourceError` where a logit is not finite.
     """
-    if not len(inputs):
+    rows = rows_of(inputs)
+    if not rows:
         raise SourceError("there are no inputs to run the model on")
-    device = next(model.parameters(), torch.empty(0)).device
-    with _as_found(model):
-        output, calls = _run(model, inputs[:BATCH].to(device))
+    with as_found(model):
+        output, calls = _run(model, inputs, half=half)
     if not calls:
         raise ShapeError(
             f"{type(model).__name__} calls no trainable nn.Linear; its last layer must be one (a 1×1 convolution "
@@ -75,15 +85,22 @@ def split(model: nn.Module, inputs: Tensor, *, layer: str | None = None) -> Spli
     name = layer or list(calls)[-1]
     linear = dict(model.named_modules())[name]
     assert isinstance(linear, nn.Linear)
-    _check(model, name, linear, calls[name], output, len(inputs[:BATCH]))
-    return Split(model, name, linear)
+    _check(model, name, linear, calls[name], _logits(output), rows)
+    return Split(model, name, linear, half)
+
+
+def rows_of(inputs: Inputs) -> int:
+    """Samples in a batch of inputs."""
+    if isinstance(inputs, Tensor):
+        return len(inputs)
+    return len(next(iter(inputs.values() if isinstance(inputs, dict) else inputs)))
 
 
 Calls = dict[str, list[tuple[Tensor, Tensor]]]
 """Input and output of each call of each linear layer, layers in the order of their last call."""
 
 
-def _run(model: nn.Module, inputs: Tensor) -> tuple[Any, Calls]:
+def _run(model: nn.Module, inputs: Inputs, *, half: bool) -> tuple[Any, Calls]:
     """The output, and what the trainable linear layers saw."""
     calls: Calls = {}
 
@@ -93,17 +110,35 @@ def _run(model: nn.Module, inputs: Tensor) -> tuple[Any, Calls]:
 
         return hook
 
+    like = next(model.parameters(), torch.empty(0))
     handles = [module.register_forward_hook(watch(name)) for name, module in _linears(model)]
     try:
-        with torch.inference_mode():
-            output = model(inputs)
-    except (RuntimeError, ValueError, TypeError) as cause:
-        kind = type(model).__name__
-        raise ShapeError(f"{kind} cannot run on inputs of shape {list(inputs.shape)}: {cause}") from cause
+        with torch.inference_mode(), torch.autocast(like.device.type, torch.bfloat16) if half else nullcontext():
+            output = _called(model, inputs, like)
+    except (RuntimeError, ValueError, TypeError, IndexError) as cause:
+        raise ShapeError(f"{type(model).__name__} cannot run on inputs {_shapes(inputs)}: {cause}") from cause
     finally:
         for handle in handles:
             handle.remove()
     return output, calls
+
+
+def _called(model: nn.Module, inputs: Inputs, like: Tensor) -> Any:
+    """On the device of the parameters, floats as theirs."""
+
+    def placed(value: Tensor) -> Tensor:
+        return value.to(like.device, like.dtype if value.is_floating_point() else value.dtype)
+
+    if isinstance(inputs, dict):
+        return model(**{name: placed(value) for name, value in inputs.items()})
+    if isinstance(inputs, tuple):
+        return model(*map(placed, inputs))
+    return model(placed(inputs))
+
+
+def _logits(output: Any) -> Any:
+    """A tensor as it is; the `.logits` of an output that has some, as those of Hugging Face's models."""
+    return getattr(output, "logits", output) if not isinstance(output, Tensor) else output
 
 
 def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
@@ -113,7 +148,7 @@ def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
 
 
 @contextmanager
-def _as_found(model: nn.Module) -> Generator[None]:
+def as_found(model: nn.Module) -> Generator[None]:
     """In `eval()`, every module's own flag put back."""
     flags = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -138,7 +173,8 @@ def _check(
     shared = [other for other, p in model.named_parameters(remove_duplicate=False) if p is linear.weight]
     if len(shared) > 1:
         raise ShapeError(f"the weights of layer {name!r} are tied ({_some(shared)}); the head must be its own")
-    if output.shape != logits.shape or not torch.equal(output, logits):
+    same = output.shape == logits.shape and bool(torch.isclose(output, logits, rtol=0, atol=0, equal_nan=True).all())
+    if not same:
         raise ShapeError(
             f"the output of {kind} is not that of its last linear layer {name!r}: {_between(output, logits)}; "
             "return the logits of that layer"
@@ -163,6 +199,13 @@ def _between(output: Tensor, logits: Tensor) -> str:
 def _outputs(output: Any) -> str:
     size = f" of {len(output)}" if isinstance(output, tuple | list | dict) else ""
     return f"a {type(output).__name__}{size}"
+
+
+def _shapes(inputs: Inputs) -> str:
+    if isinstance(inputs, Tensor):
+        return f"of shape {list(inputs.shape)}"
+    named = inputs.items() if isinstance(inputs, dict) else enumerate(inputs)
+    return "of shapes " + ", ".join(f"{name}: {list(value.shape)}" for name, value in named)
 
 
 def _some(names: Any) -> str:

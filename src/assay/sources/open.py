@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import SourceError
 from . import arrays, npz
+from .arrow_files import ArrowFiles
 from .choose import choose
 from .csv import is_csv, kept_columns, parquet_from_csv, table_from_csv
 from .frame import is_frame, table_from, with_labels
@@ -68,7 +69,15 @@ def open_source(
 def reopen(spec: dict[str, Any]) -> Source:
     """The source whose `spec()` this is; raises `SourceError` where files or columns are gone."""
     kind = spec["store"]["kind"]
-    source = parquet_source(spec) if kind == "parquet" else from_spec(spec, npz.load(spec["store"]))
+    if kind == "recomputed":
+        raise SourceError(
+            f"the audit recomputes its features by {spec['store']['encoder']}; give the model and its training set: "
+            "assay.load(path, data=, model=)"
+        )
+    if kind == "arrow":
+        source = from_spec(spec, ArrowFiles.open(spec["store"]["files"]))
+    else:
+        source = parquet_source(spec) if kind == "parquet" else from_spec(spec, npz.load(spec["store"]))
     for name in source.choice.used():
         if name not in source.store.schema.names:
             raise SourceError(f"{source.store.where(0).rpartition(',')[0]} no longer has the column {name!r}")

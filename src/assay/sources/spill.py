@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from itertools import chain
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,13 +29,18 @@ def spill(source: Source, path: str | os.PathLike[str]) -> TableSource:
     batches = source.batches(rows)
     head = next(batches)
     table = _table(source, head)
-    schema = table.schema.with_metadata({KEY: json.dumps(described(source, _choice(source))).encode()})
+    schema = table.schema.with_metadata({KEY: json.dumps(_described(source)).encode()})
     texts = [name for name in schema.names if name in ("id", "label")]
     with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, use_dictionary=texts) as writer:
         for batch in chain([head], batches):
             writer.write_table(_table(source, batch).cast(schema), row_group_size=rows)
     store = ParquetFiles.open([path])
-    return from_spec(described(source, _choice(source)), store)
+    return from_spec(_described(source), store)
+
+
+def _described(source: Source) -> dict[str, Any]:
+    """As `described`, less the pictures, which are not copied."""
+    return {**described(source, _choice(source)), "picture": None}
 
 
 def spilled(store: ParquetFiles) -> TableSource | None:

@@ -48,6 +48,7 @@ class TableSource:
     targets: tuple[str, ...] = ()
     key: str | None = None
     image_shape: tuple[int, ...] | None = None
+    picture: str | None = None  # the column of encoded images, where there is one
 
     def __len__(self) -> int:
         return len(self.store)
@@ -81,8 +82,13 @@ class TableSource:
         return content_hash(self)
 
     def render(self, row: int) -> Rendered:
-        """The row's fields, and its thumbnail where the features have an image shape."""
-        png = thumbnail(self.take([row]).x[0].numpy(), self.image_shape, self._limits) if self.image_shape else None
+        """The row's fields, and its picture: that of its column, or the features where they have an image shape."""
+        if self.picture is not None:
+            png = self.store.take([self.picture], np.array([row])).column(0)[0].as_py()
+        elif self.image_shape:
+            png = thumbnail(self.take([row]).x[0].numpy(), self.image_shape, self._limits)
+        else:
+            png = None
         hidden = set(self.choice.features) if self.image_shape else set[str]()
         schema = self.store.schema
         shown = [f.name for f in schema if f.name not in hidden and not _bulky(f.type)]
@@ -123,12 +129,12 @@ class TableSource:
         return Batch(key, x, y, convert.weights(batch, choice.weight, where))
 
 
-DESCRIBED = ("columns", "vocabulary", "targets", "key", "image_shape")
+DESCRIBED = ("columns", "vocabulary", "targets", "key", "image_shape", "picture")
 
 
 def described(source: Source, choice: Choice) -> dict[str, Any]:
     """All of a source but its store, as `from_spec` reads it."""
-    return {"choice": asdict(choice), **{name: getattr(source, name) for name in DESCRIBED}}
+    return {"choice": asdict(choice), **{name: getattr(source, name, None) for name in DESCRIBED}}
 
 
 def parquet_source(spec: dict[str, Any]) -> TableSource:
@@ -138,7 +144,7 @@ def parquet_source(spec: dict[str, Any]) -> TableSource:
 
 def from_spec(spec: dict[str, Any], store: Store) -> TableSource:
     """The spec's columns and names over a store."""
-    own = {name: spec[name] for name in DESCRIBED}
+    own = {name: spec.get(name) for name in DESCRIBED}
     return TableSource(store, Choice(**_fixed(spec["choice"])), **_fixed(own))
 
 

@@ -1,0 +1,236 @@
+"""A trained network and its training set as an audit takes them: the embedding as source, the last layer as head."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..design import Design
+from ..encoder import Encoder
+from ..engine import Progress
+from ..errors import ShapeError
+from ..families import Family
+from ..features.encode import Encoded
+from ..features.keep import Encoding, keep
+from ..features.split import Split, split
+from ..losses import TrainingLoss, loss_of
+from ..sources.arrays import numpy_of
+from ..sources.examples import Block, Examples, Samples
+from ..sources.frame import is_frame
+from ..sources.images import holds_images
+from ..sources.open import open_source
+from ..sources.open_examples import open_examples
+from ..sources.table import TableSource
+from ..sources.table_examples import TableExamples
+from ..trained import weights_of
+
+
+@dataclass(frozen=True)
+class TrainedLayer:
+    """A network's own last layer: V on its identity `design`, how it was penalised, and whether it is `refit`, kept
+    (False), or its scores stand beside (`both`). `names`: what its outputs are called, in order."""
+
+    V: Float[Tensor, "K d"]
+    design: Design
+    names: tuple[Any, ...] | None
+    l2: float
+    damping: float
+    penalize_bias: bool
+    refit: bool
+    both: bool
+
+    def fits(self, family: Family, vocabulary: tuple[Any, ...] | None) -> bool:
+        """Whether its outputs are the classes (or targets) that occur, in their order."""
+        return len(self.V) == family.K and self.names == vocabulary
+
+    def on(self, design: Design) -> Float[Tensor, "K d"]:
+        """Its weights on the columns that a design keeps, as they are."""
+        width = len(self.design.kept)
+        slopes = self.V[:, :width][:, design.kept]
+        bias = self.V[:, width:] if self.design.bias else torch.zeros(len(self.V), 1, dtype=torch.float64)
+        return torch.cat([slopes, bias], 1) if design.bias else slopes
+
+
+@dataclass(frozen=True)
+class Networked:
+    """The embedding as a `source`, the `family` by name, what encodes, and the layer it came before."""
+
+    source: TableSource
+    family: str
+    encoder: Encoder
+    layer: TrainedLayer
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained `model`; `layer` names its last, `loss` how it was trained (else as the labels suggest).
+
+    `refit` True (the head is fitted anew), False (kept as it is, with its λ2, `damping`, or what the `optimizer`
+    decays) or "both".
+    """
+
+    model: nn.Module
+    layer: str | None = None
+    loss: Any = None
+    refit: bool | str = True
+    damping: float = 0.0
+    optimizer: torch.optim.Optimizer | None = None
+    encoding: Encoding = field(default_factory=Encoding)
+
+    def of(
+        self, data: Any, *, l2: float | str, folder: Path | None, progress: Progress | None = None, **columns: Any
+    ) -> Networked:
+        """Runs the network over `data` (see `open_examples`; a table's columns are its inputs), or finds that it was.
+
+        Raises `SourceError`, `ShapeError`.
+        """
+        if self.refit not in (True, False, "both"):
+            raise ShapeError(f'refit={self.refit!r} is not True, False or "both"')
+        samples = samples_of(data, batch=self.encoding.batch, **columns)
+        found, family, loss = self._split(samples)
+        encoded = Encoded(samples, found, family, loss.class_weight)
+        encoded.check_known_labels()
+        samples.check_unchanging()
+        layer = self._layer(found, family, loss, l2)  # what is missing is said before the network runs
+        source = keep(encoded, self.encoding, folder, progress)
+        layer = replace(layer, names=_names(layer.names, samples, source))
+        if layer.both or not layer.refit:
+            _check_fits(layer, source)
+        return Networked(source, family, _encoder(found), layer)
+
+    def _split(self, samples: Samples) -> tuple[Split, str, TrainingLoss]:
+        block = next(samples.blocks())
+        model = self.encoding.placed(self.model)
+        found = split(model, block.inputs, layer=self.layer, half=self.encoding.precision == "bf16")
+        loss = loss_of(self.loss if self.loss is not None else suggested_family(block, found.linear.out_features))
+        return found, loss.family, loss
+
+    def _layer(self, found: Split, family: str, loss: TrainingLoss, l2: float | str) -> TrainedLayer:
+        chosen, V = weights_of(found.linear, family)
+        decay, penalize_bias = 0.0, False
+        if self.optimizer is not None:
+            decay, penalize_bias = decay_of(self.optimizer, dict(self.model.named_modules())[found.layer])
+            decay = loss.l2_of(decay, found.linear.out_features)
+        elif not isinstance(l2, str):
+            decay = float(l2)
+        if self.refit is not True and not decay and not self.damping:
+            raise ShapeError(
+                f"refit={self.refit!r} keeps the trained head, whose curvature needs what it was penalised by: give "
+                "l2= (λ2 of its objective), optimizer= (its weight decay is read) or damping= (added to the curvature)"
+            )
+        names = tuple(range(max(chosen.C, 2))) if chosen.classifies else None
+        width = found.linear.in_features
+        design = Design.identity(width, bias=V.shape[1] > width)
+        return TrainedLayer(
+            V,
+            design,
+            names,
+            decay,
+            self.damping,
+            penalize_bias,
+            refit=self.refit is not False,
+            both=self.refit == "both",
+        )
+
+
+def samples_of(
+    data: Any,
+    *,
+    label: str | list[str] | None = None,
+    features: str | Sequence[str] | None = None,
+    embedding: str | None = None,
+    id: Any = None,
+    weight: Any = None,
+    batch: int | None = None,
+) -> Samples:
+    """The samples of a table (its feature columns are the inputs), or of whatever `open_examples` takes."""
+    if is_frame(data) or (isinstance(data, str | os.PathLike) and not holds_images(Path(data))):
+        source = open_source(data, label=label, features=features, embedding=embedding, id=id, weight=weight)
+        return TableExamples(source) if batch is None else TableExamples(source, batch)
+    if embedding is not None or isinstance(label, list):
+        raise ShapeError("embedding= and several labels name columns of a table; these samples have none")
+    names = [features] if isinstance(features, str) else list(features or ())
+    found = open_examples(data, label=label, inputs=names, ids=id, weights=weight)
+    return replace(found, batch=batch) if batch is not None and isinstance(found, Examples) else found
+
+
+def suggested_family(block: Block, outputs: int) -> str:
+    """The family that the labels of some samples suggest: classes where they are integers or names.
+
+    Floats are targets, but those of one output that are all 0 or 1 are classes.
+    """
+    y = numpy_of(block.labels, "labels")
+    if y.dtype.kind == "f" and not (outputs == 1 and bool(((y == 0) | (y == 1)).all())):
+        return "linear"
+    return "softmax" if outputs > 1 else "logistic"
+
+
+def decay_of(optimizer: torch.optim.Optimizer, linear: nn.Module) -> tuple[float, bool]:
+    """The weight decay of a layer's weights, and whether its bias decays too.
+
+    Raises `ShapeError` where the optimiser does not train the layer, or its decay is no part of an objective (AdamW's
+    is decoupled from the gradient).
+    """
+    kind = type(optimizer).__name__
+    groups: dict[str, Any] = {}
+    for group in optimizer.param_groups:
+        for name, p in linear.named_parameters(recurse=False):
+            if any(p is other for other in group["params"]):
+                groups[name] = group
+    if "weight" not in groups:
+        raise ShapeError(f"the {kind} does not train the model's last layer; give the one that did, or l2= or damping=")
+    decay = float(groups["weight"].get("weight_decay", 0.0))
+    if decay and (kind == "AdamW" or groups["weight"].get("decoupled_weight_decay")):
+        raise ShapeError(
+            f"the weight decay of {kind} is no penalty of an objective: where it comes to rest the gradient is not "
+            "zero; give l2= or damping="
+        )
+    of_bias = float(groups.get("bias", groups["weight"]).get("weight_decay", 0.0))
+    if of_bias not in (0.0, decay):
+        raise ShapeError(f"the layer's bias decays by {of_bias:g}, its weights by {decay:g}; give l2= or damping=")
+    return decay, bool(of_bias) and "bias" in groups
+
+
+def encoded_samples(model: nn.Module, new: Any, name: str | None, family: str, **columns: Any) -> TableSource:
+    """New samples through the network of an audit, whose encoder is called `name`; raises `ShapeError` for another."""
+    samples = samples_of(new, **columns)
+    block = next(samples.blocks())
+    layer = None if name is None else name.rpartition(" before its layer ")[2].strip("'")
+    found = split(model, block.inputs, layer=layer if layer in dict(model.named_modules()) else None)
+    if found.name != name:
+        raise ShapeError(f"the audit was made through {name or 'no encoder'}, but this model has {found.name}")
+    return keep(Encoded(samples, found, family, pictures=False), Encoding(keep="memory"))
+
+
+def _encoder(found: Split) -> Encoder:
+    return Encoder(found.name, lambda features: found.embeddings(torch.as_tensor(numpy_of(features, "inputs"))))
+
+
+def _names(names: tuple[Any, ...] | None, samples: Samples, source: TableSource) -> tuple[Any, ...] | None:
+    """What the outputs are called: class names in their order where the data set knows them, else their numbers."""
+    vocabulary = source.vocabulary
+    if names is None or vocabulary is None or samples.classes is None or not isinstance(vocabulary[0], str):
+        return names
+    return samples.classes[: len(names)]
+
+
+def _check_fits(layer: TrainedLayer, source: TableSource) -> None:
+    vocabulary, names = source.vocabulary, layer.names
+    if names is None or vocabulary is None or names == vocabulary:
+        return
+    if unknown := [name for name in vocabulary if name not in names]:
+        raise ShapeError(
+            f"label {unknown[0]!r} cannot be matched with one of the model's {len(names)} outputs; give labels as "
+            f"integers 0–{len(names) - 1} to keep the trained head, or refit=True"
+        )
+    absent = next(name for name in names if name not in vocabulary)
+    raise ShapeError(
+        f"class {absent!r} of the model has no sample here; refit=True fits a head to the classes there are"
+    )

@@ -1,0 +1,176 @@
+"""Samples as a network takes them: a torch data set or loader, a Hugging Face data set, images, or arrays in memory.
+
+The order is that of the data set, whatever a loader would shuffle; ids lead back to the root data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+from torch import Tensor
+from torch.utils import data as td
+
+from ..errors import AssayError, SourceError
+from .arrays import numpy_of
+from .convert import some
+from .loading import Collate, Failed, Items, same, spoken
+
+BATCH = 256
+LABELS = ("label", "labels", "y", "target", "targets")
+Inputs = Tensor | dict[str, Tensor] | tuple[Tensor, ...]
+"""What a model is called with: a tensor, named tensors, or several."""
+
+
+class Block(NamedTuple):
+    """b consecutive samples: inputs, labels [b] (or targets [b, k]), ids [b], weights float64 [b] if there are any."""
+
+    inputs: Inputs
+    labels: Any
+    ids: pa.Array
+    weights: np.ndarray | None
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Samples as a network takes them, in a fixed order, `batch` at a time; `classes` in code order where known."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def classes(self) -> tuple[str, ...] | None: ...
+    def __len__(self) -> int: ...
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """Samples [start, stop), `batch` at a time, `start` a multiple of it; raises `SourceError`."""
+        ...
+
+    def known_labels(self) -> np.ndarray | None:
+        """All labels, where they are at hand."""
+        ...
+
+    def check_unchanging(self) -> None:
+        """Raises `SourceError` where a sample that is read twice differs."""
+        ...
+
+    def where(self, row: int) -> str:
+        """A sample in words."""
+        ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """`len(rows)` samples of a map-style `dataset`, in order; `ids` int64 or string, `classes` in code order if known.
+
+    `collate` makes a batch of items, `batch` of them at a time; `label` and `inputs` name the entries of items that are
+    mappings. `workers`: processes that load.
+    """
+
+    dataset: Any
+    rows: np.ndarray
+    ids: pa.Array
+    classes: tuple[str, ...] | None = None
+    collate: Callable[[list[Any]], Any] = td.default_collate
+    label: str | None = None
+    inputs: tuple[str, ...] = ()
+    batch: int = BATCH
+    workers: int = 0
+    weights: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        """Samples [start, stop), `batch` at a time; `start` is a multiple of it.
+
+        Raises `SourceError` naming the sample where the data set raised, or its items do not go together.
+        """
+        stop = len(self) if stop is None else stop
+        items = Items(self.dataset, self.rows[start:stop])
+        loader: Any = td.DataLoader(items, self.batch, num_workers=self.workers, collate_fn=Collate(self.collate))
+        first = start
+        try:
+            for found in loader:
+                if isinstance(found, Failed):
+                    raise SourceError(self._failed(found, first)) from found.cause
+                inputs, labels = self._parts(found)
+                last = min(first + self.batch, stop)
+                w = None if self.weights is None else self.weights[first:last]
+                yield Block(inputs, labels, self.ids[first:last], w)
+                first = last
+        except RuntimeError as cause:
+            if "DataLoader worker" not in str(cause):
+                raise
+            raise SourceError(f"a process that loads samples died ({cause}); load with num_workers=0") from cause
+
+    def known_labels(self) -> np.ndarray | None:
+        """All labels, where the data set keeps them at hand (`.targets`, `.labels`)."""
+        for name in ("targets", "labels"):
+            found = getattr(self.dataset, name, None)
+            if found is not None and not callable(found) and hasattr(found, "__len__"):
+                return numpy_of(found, "labels")[self.rows] if len(found) == len(self.dataset) else None
+        return None
+
+    def check_unchanging(self) -> None:
+        """Reads a few samples twice; raises `SourceError` where one differs, because augmentation is on."""
+        rows = sorted({int(row) for row in np.linspace(0, len(self) - 1, 8)})
+        for row in rows:
+            alone = replace(self, rows=self.rows[[row]], ids=self.ids[row : row + 1], weights=None, workers=0)
+            once, again = (next(alone.blocks()) for _ in range(2))
+            if not same(once.inputs, again.inputs):
+                raise SourceError(
+                    f"{self.where(row)} differs when it is read twice: augmentation is on, and scores would be those "
+                    f"of one draw. Give the data set with the transforms of evaluation{_transform(self.dataset)}"
+                )
+
+    def where(self, row: int) -> str:
+        """A sample in words."""
+        kind = type(self.dataset).__name__
+        return f"sample {self.ids[row].as_py()!r} (item {self.rows[row]} of the {kind})"
+
+    def _failed(self, failed: Failed, first: int) -> str:
+        if failed.position is None:
+            return (
+                f"{self.where(first)} and those after it cannot be put into one batch: {failed.cause}; give all items "
+                "one shape (a transform that resizes), or a loader with a collate_fn"
+            )
+        if isinstance(failed.cause, AssayError):
+            return str(failed.cause)
+        return f"{self.where(first + failed.position)} raised {type(failed.cause).__name__}: {failed.cause}"
+
+    def _parts(self, batch: Any) -> tuple[Inputs, Any]:
+        if isinstance(batch, Mapping):
+            return self._named(dict(batch))
+        if not isinstance(batch, tuple | list) or len(batch) < 2:
+            raise SourceError(
+                f"an item of the {type(self.dataset).__name__} is {spoken(batch)}; give (input, label) or named entries"
+            )
+        *inputs, labels = batch
+        given = inputs[0] if len(inputs) == 1 else tuple(inputs)
+        return (
+            dict(given) if isinstance(given, Mapping) else tuple(given) if isinstance(given, list) else given
+        ), labels
+
+    def _named(self, batch: dict[str, Any]) -> tuple[Inputs, Any]:
+        label = self.label or next((name for name in LABELS if name in batch), None)
+        if label not in batch:
+            raise SourceError(f"which entry is the label? pass label=, one of {some(list(batch))}")
+        wanted = self.inputs or [name for name, value in batch.items() if name != label and isinstance(value, Tensor)]
+        if missing := [name for name in wanted if name not in batch]:
+            raise SourceError(f"items have no entry {missing[0]!r} to take as an input; theirs are {some(list(batch))}")
+        given = {name: batch[name] for name in wanted}
+        if not given:
+            raise SourceError(
+                f"no entry beside the label {label!r} is an image or numbers; items have {some(list(batch))}"
+            )
+        return (next(iter(given.values())) if len(given) == 1 else given), batch[label]
+
+
+def _transform(dataset: Any) -> str:
+    """Where the root's transform is set, if that is known."""
+    while isinstance(dataset, td.Subset):
+        dataset = dataset.dataset
+    name = next((name for name in ("transform", "transforms") if getattr(dataset, name, None) is not None), None)
+    return "" if name is None else f" (its .{name} is {getattr(dataset, name)})"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         UnknownIdError,
     )
     from .explore.duplicates import NearDuplicates, near_duplicates
+    from .explore.trace import Trace, trace
     from .explore.trust import Trust, TrustReport
     from .features.keep import Encoding
     from .head import Head
@@ -59,6 +60,7 @@ _HOMES = {
     "Refits": "influence.refit",
     "Share": "auditing.shift",
     "Shift": "auditing.shift",
+    "Trace": "explore.trace",
     "Trust": "explore.trust",
     "TrustReport": "explore.trust",
     "active_set_changes": "influence.active_set",
@@ -72,6 +74,7 @@ _HOMES = {
     "near_duplicates": "explore.duplicates",
     "open_source": "sources.open",
     "refit_without": "influence.refit",
+    "trace": "explore.trace",
     "write_report": "report",
 }
 
@@ -101,6 +104,7 @@ __all__ = [
     "Shift",
     "SingularCurvatureError",
     "SourceError",
+    "Trace",
     "Trust",
     "TrustReport",
     "UnknownIdError",
@@ -115,6 +119,7 @@ __all__ = [
     "near_duplicates",
     "open_source",
     "refit_without",
+    "trace",
     "write_report",
 ]
 

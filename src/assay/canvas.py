@@ -66,3 +66,8 @@ def _between(axis: Axis, value: float, position: int) -> str:
 def power(value: float, position: int) -> str:
     """0.01, 1, 100; 1e-6 where the zeros would have to be counted."""
     return f"{value:g}" if 1e-3 <= abs(value) < 1e4 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def per_cent(share: float, position: int = 0) -> str:
+    """A share in per cent, as axes have it."""
+    return f"{100 * share:.3g} %"

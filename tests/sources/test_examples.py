@@ -157,7 +157,7 @@ class Dies(Numbers):
 
 
 def test_a_loading_process_that_dies_is_said():
-    with pytest.raises(assay.SourceError, match="a process that loads samples died.*num_workers=0"):
+    with pytest.raises(assay.SourceError, match=r"a process that loads samples died.*num_workers=0"):
         list(open_examples(td.DataLoader(Dies(), batch_size=4, num_workers=1)).blocks())
 
 

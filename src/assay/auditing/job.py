@@ -19,13 +19,13 @@ from ..engine import manifest, stage, write_json
 from ..explore.kinds import robust_noise
 from ..explore.trust import Trust, TrustReport
 from ..families import Family
+from ..features.network import TrainedLayer
 from ..head import Head
 from ..l2 import L2Path, LeaveOneOutPath, Rows
 from ..leverage import read_scores
 from ..newton import Newton, Objective
 from ..sources.scan import Scan
 from .columns import BESIDE, SIGN, UNITS
-from .network import TrainedLayer
 from .passes import Passes, at_weights, save_curvature, second_moment
 from .sample import sample_rows
 from .summary import summarise
@@ -149,10 +149,7 @@ class Job:
         layer = self.layer
         if layer is None or not layer.fits(self.family, self.passes.source.vocabulary):
             return None
-        plain = Head(
-            V=layer.V, l2=layer.l2, damping=layer.damping, penalize_bias=layer.penalize_bias,
-            **self._settings(layer.design),
-        )  # fmt: skip
+        plain = layer.head(self.family, self.passes.source, self.scan.total_weight, self.encoder)
         return plain.as_trained(lambda V: self.passes.moments(at_weights(plain, V)))
 
     def _beside(self) -> Head | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ..features.keep import Encoding
+from ..features.network import Network
 from .folder import Folder
-from .network import Network
 from .result import Audit
 
 

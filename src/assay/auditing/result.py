@@ -23,6 +23,7 @@ from ..errors import OutputError, ShapeError, SourceError, UnknownIdError
 from ..explore.duplicates import WITHIN
 from ..explore.kinds import KINDS
 from ..explore.trust import TrustReport
+from ..features.network import encoded_samples
 from ..head import Head
 from ..sources.identity import ids_of_type
 from ..sources.open import reopen
@@ -34,7 +35,6 @@ from .folder import Folder, Temporary
 from .group import GroupEffect, group_effect
 from .match import open_matching, score_new
 from .model import encoded_by
-from .network import encoded_samples
 from .passes import load_state
 from .select import own_columns, select
 from .shift import Shift, shift_of, thin_unseen

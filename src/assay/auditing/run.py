@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..families import check_name, family_of
 from ..features.keep import Encoding
+from ..features.network import Network, TrainedLayer
 from ..l2 import checked_l2
 from ..pool import executor
 from ..sources.choose import index_columns
@@ -35,7 +36,6 @@ from .folder import Folder, Temporary
 from .job import Job
 from .keep import kept, regrouped, spec_of
 from .model import of_estimator
-from .network import Network, TrainedLayer
 from .passes import Passes
 from .result import Audit
 

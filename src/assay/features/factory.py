@@ -38,6 +38,6 @@ def build(named: str, weights: str | Path | None) -> tuple[nn.Module, Callable[[
     model, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module) or not (transform is None or callable(transform)):
         raise SourceError(
-            f"--model {named} returned a {type(made).__name__}; return the model, or the model and a transform of images"
+            f"--model {named} returned a {type(made).__name__}; return the model, or it and a transform of images"
         )
     return (model if weights is None else load_weights(model, weights)), transform

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor, nn, serialization
 
 from ..errors import SourceError
+
+_serialization: Any = serialization
+NEEDS_CODE: type[Exception] = _serialization.pickle.UnpicklingError  # what `weights_only=True` raises
 
 
 def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> nn.Module:
@@ -50,7 +52,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load_file(file)
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as cause:
+    except NEEDS_CODE as cause:
         raise SourceError(
             f"{path} needs code to be loaded, which is not executed; save model.state_dict() with safetensors.torch"
         ) from cause

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -145,7 +146,7 @@ class _Run:
 
     def epoch(self, inputs: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor] | None) -> None:
         training, history = self.training, self.history
-        seed = (training.seed << 32) + self.done
+        seed = _seed(training.seed, self.done)
         self.model.train()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -241,6 +242,11 @@ class _Run:
         shapes = [list(p.shape) for p in self.model.parameters()]
         named = ("epochs", "lr", "options", "batch_size", "tolerance", "patience", "seed")
         return {"shapes": shapes, **{name: getattr(training, name) for name in named}}
+
+
+def _seed(seed: int, epoch: int) -> int:
+    """One of 2³² seeds, of which torch's generator on the CPU uses no more."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {epoch}".encode(), digest_size=4).digest())
 
 
 def _batches(inputs: Tensor, size: int | None, generator: torch.Generator) -> Iterator[Int64[Tensor, " b"] | None]:

@@ -1,8 +1,4 @@
-"""The pictures of an audit. Every function draws on `ax` (a new figure's if none is given) and returns it.
-
-No pyplot, no rcParams: no global state. Colours are Okabe and Ito's, which colour-blind readers tell apart, and a kind
-has a marker of its own beside its colour. Class names are drawn as they are: `$` does not start mathematics.
-"""
+"""The pictures of an audit: its scores, its kinds, its classes, and how it agrees with refits."""
 
 from __future__ import annotations
 
@@ -12,13 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from .canvas import BLUE, GREY, INK, KINDS, MUTED, VERMILLION, axes_of, calm
-from .classical import Classical
-from .errors import ShapeError
+from ..canvas import BLUE, INK, KINDS, MUTED, VERMILLION, axes_of, calm, per_cent
 
 Numbers = ArrayLike | Sequence[Any]  # whatever numpy makes an array of
 AREA = 900.0  # square points of the largest bubble of an influence plot
@@ -53,47 +46,6 @@ def score_distribution(scores: Numbers, kinds: Sequence[str], *, ax: Axes | None
     ax.set_xlabel("Cook's distance (log scale)")
     ax.tick_params(axis="y", length=0)
     return calm(ax, keep=("bottom",), grid="x")
-
-
-def recall_against_effort(
-    effort: Numbers,
-    recall: Numbers,
-    *,
-    share: float | None = None,
-    spread: Numbers | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Expected share of the label errors found (recall) against the share of all rows inspected (effort), in per cent.
-
-    `recall` `[points]` is the mean, or `[repeats, points]` single runs, which are drawn thin below their mean.
-    `spread` `[points]` is one standard deviation, drawn as a band. With `share`, the share of rows that are wrong, the
-    line of an oracle that inspects nothing but errors is drawn, `min(1, effort/share)`; chance is the diagonal.
-    """
-    ax = axes_of(ax)
-    x, runs = np.asarray(effort, dtype=np.float64), np.atleast_2d(np.asarray(recall, dtype=np.float64))
-    mean = runs.mean(axis=0)
-    ends = np.array([0.0, x.max(initial=0.0)])
-    if share is not None:
-        corners = np.unique(np.array([0.0, min(share, ends[1]), ends[1]]))
-        ax.plot(corners, np.minimum(1, corners / share), "--", color=MUTED, lw=1.2, label="oracle: nothing but errors")
-    for run in runs if len(runs) > 1 else []:
-        ax.plot(x, run, color=BLUE, lw=0.7, alpha=0.4, label="_single run")
-    if spread is not None:
-        sigma = np.asarray(spread, dtype=np.float64)
-        low, high = np.clip(mean - sigma, 0, 1), np.clip(mean + sigma, 0, 1)
-        ax.fill_between(x, low, high, color=BLUE, alpha=0.18, lw=0, label="± one standard deviation")
-    ax.plot(x, mean, color=BLUE, lw=2.2, label="this ranking")
-    ax.plot(ends, ends, ":", color=MUTED, lw=1.4, label="chance")
-    ax.set(
-        xlim=ends if ends[1] else (0, 1),
-        ylim=(0, 1.03),
-        xlabel="rows inspected, worst first",
-        ylabel="label errors found",
-    )
-    ax.xaxis.set_major_formatter(FuncFormatter(_per_cent))
-    ax.yaxis.set_major_formatter(FuncFormatter(_per_cent))
-    ax.legend(frameon=False, loc="best", labelcolor=INK)
-    return calm(ax, grid="both")
 
 
 def confusion_pairs(confusion: Iterable[Sequence[Any]], *, limit: int = 16, ax: Axes | None = None) -> Axes:
@@ -197,7 +149,7 @@ def class_bars(
     for i, name in enumerate(ranked):
         text = f"{suspects[name]:,}"
         if rows is not None and rows.get(name):
-            text += f" of {rows[name]:,} ({_per_cent(suspects[name] / rows[name])})"
+            text += f" of {rows[name]:,} ({per_cent(suspects[name] / rows[name])})"
         ax.annotate(text, (float(counts[i]), i), (4, 0), textcoords="offset points", va="center", color=INK)
     ax.set_yticks(np.arange(len(ranked)), [_short(name) for name in ranked])
     ax.set(
@@ -240,48 +192,8 @@ def _short(name: object, width: int = 18) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def influence_plot(
-    found: Classical, *, names: Sequence[Any] | None = None, most: int = 5, ax: Axes | None = None
-) -> Axes:
-    """Draws leverage against the externally studentised residual, the area of a bubble its Cook's distance.
-
-    Lines at ±2 and at leverage 2p/n (Belsley, Kuh & Welsch 1980) bound what is worth a look; the `most` samples with
-    the largest Cook's distance are named by their ids, or by `names`. Samples of leverage one have no residual and are
-    not drawn. Raises `ShapeError` for several outputs.
-    """
-    if found.residuals.ndim > 1:
-        raise ShapeError(f"{found.residuals.shape[1]} outputs; an influence plot shows one, fit a head to it")
-    ax = axes_of(ax)
-    h, t, distance = (v.numpy() for v in (found.leverage, found.externally_studentised, found.cooks_distance))
-    drawn = ~np.isnan(t)
-    limit = 2 * found.parameters / found.samples
-    notable = drawn & ((np.abs(t) > OUTLYING) | (h > limit))
-    scale = AREA / np.nanmax(distance)
-    for which, colour, alpha in ((drawn & ~notable, GREY, 0.4), (notable, VERMILLION, 0.6)):
-        ax.scatter(h[which], t[which], s=6 + scale * distance[which], color=colour, alpha=alpha, linewidths=0)
-    for y in (-OUTLYING, OUTLYING):
-        ax.axhline(y, color=MUTED, linewidth=0.8, linestyle=(0, (4, 4)), zorder=0)
-    ax.axvline(limit, color=MUTED, linewidth=0.8, linestyle=(0, (4, 4)), zorder=0)
-    ax.annotate("2p/n", (limit, 0.0), xycoords=("data", "axes fraction"), xytext=(3, 3), textcoords="offset points",
-                color=MUTED, fontsize=8)  # fmt: skip
-    labels = found.ids.to_pylist() if names is None else list(names)
-    for i in np.argsort(-np.nan_to_num(distance))[:most]:
-        offset = (0, (scale * distance[i] / np.pi) ** 0.5 + 3)
-        name = ax.annotate(str(labels[i]), (h[i], t[i]), xytext=offset, textcoords="offset points", ha="center",
-                           va="bottom", color=INK, fontsize=8)  # fmt: skip
-        name.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-    ax.set_xlabel("leverage")
-    ax.set_ylabel("externally studentised residual")
-    ax.margins(0.08, 0.14)
-    return calm(ax, grid=None)
-
-
 def _plain_labels(ax: Axes) -> Axes:
     """Class names are the user's: `$` in them is a dollar."""
     for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):
         label.set_parse_math(False)
     return ax
-
-
-def _per_cent(share: float, position: int = 0) -> str:
-    return f"{100 * share:.3g} %"

@@ -17,9 +17,7 @@ from ..encoder import Encoder
 from ..engine import Progress
 from ..errors import ShapeError
 from ..families import Family
-from ..features.encode import Encoded
-from ..features.keep import Encoding, keep
-from ..features.split import Split, split
+from ..head import Head
 from ..losses import TrainingLoss, loss_of
 from ..sources.arrays import numpy_of
 from ..sources.examples import Block, Examples, Samples
@@ -27,9 +25,13 @@ from ..sources.frame import is_frame
 from ..sources.images import holds_images
 from ..sources.open import open_source
 from ..sources.open_examples import open_examples
+from ..sources.source import Source
 from ..sources.table import TableSource
 from ..sources.table_examples import TableExamples
 from ..trained import weights_of
+from .encode import Encoded
+from .keep import Encoding, keep
+from .split import Split, split
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,14 @@ class TrainedLayer:
     def fits(self, family: Family, vocabulary: tuple[Any, ...] | None) -> bool:
         """Whether its outputs are the classes (or targets) that occur, in their order."""
         return len(self.V) == family.K and self.names == vocabulary
+
+    def head(self, family: Family, source: Source, total_weight: float, encoder: Encoder | None = None) -> Head:
+        """The layer as a head of these samples, not yet measured at any (`Head.as_trained`)."""
+        return Head(
+            V=self.V, family=family, design=self.design, l2=self.l2, damping=self.damping,
+            penalize_bias=self.penalize_bias, total_weight=total_weight, columns=source.columns,
+            vocabulary=source.vocabulary, encoder=encoder,
+        )  # fmt: skip
 
     def on(self, design: Design) -> Float[Tensor, "K d"]:
         """Its weights on the columns that a design keeps, as they are."""

@@ -1,0 +1,238 @@
+"""The training loop: seeded, resumed to the bit, stopped when it should; many seeds side by side as each alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy.optimize import minimize
+from torch import nn
+from torch.testing import assert_close
+
+import assay
+from assay.datasets.toys import noisy_circle
+from assay.models.mlp import mlp
+from assay.models.schedules import constant, cosine, one_cycle, step
+from assay.models.stacked import Stacked
+from assay.models.training import ElasticNet, Training, train
+
+TOY = noisy_circle(120, seed=0)
+X, Y = torch.tensor(TOY.points).float(), torch.tensor(TOY.labels)
+
+
+def network(seed: int = 0, dropout: float = 0.0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return mlp([2, 8, 2], activation=nn.ReLU, dropout=dropout)
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def shift(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return batch + 0.01 * torch.randn(batch.shape, generator=generator)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not():
+    settings = Training(5, lr=1e-2, batch_size=32)
+    first, second, other = network(dropout=0.3), network(dropout=0.3), network(dropout=0.3)
+    torch.manual_seed(1)
+    train(first, X, Y, settings, augment=shift)
+    torch.manual_seed(2)  # what the caller draws makes no difference, nor is it disturbed
+    state = torch.get_rng_state()
+    train(second, X, Y, settings, augment=shift)
+    assert torch.equal(torch.get_rng_state(), state)
+    train(other, X, Y, replace(settings, seed=1), augment=shift)
+    assert torch.equal(weights(first), weights(second))
+    assert not torch.equal(weights(first), weights(other))
+    assert not first.training
+
+
+OPTIMIZERS = [
+    (torch.optim.Adam, ()),
+    (torch.optim.AdamW, (("weight_decay", 1e-2),)),
+    (torch.optim.SGD, (("momentum", 0.9), ("weight_decay", 1e-3))),
+]
+
+
+@pytest.mark.parametrize(("optimizer", "options"), OPTIMIZERS)
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_an_interrupted_training_ends_in_the_same_bits(tmp_path, optimizer, options, stop):
+    settings = Training(
+        9, lr=1e-2, optimizer=optimizer, options=options, schedule=cosine, batch_size=32, checkpoints=(3, 9)
+    )
+    whole = network(dropout=0.2)
+    expected = train(whole, X, Y, settings, augment=shift, folder=tmp_path / "whole")
+
+    class Stop(Exception):
+        pass
+
+    left = [stop]
+
+    def interrupt() -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise Stop
+
+    resumed = network(dropout=0.2)
+    with pytest.raises(Stop):
+        train(resumed, X, Y, settings, augment=shift, folder=tmp_path / "torn", advance=interrupt)
+    again = network(seed=5, dropout=0.2)  # its own weights are of no matter
+    found = train(again, X, Y, settings, augment=shift, folder=tmp_path / "torn")
+    assert torch.equal(weights(again), weights(whole))
+    assert found.loss == expected.loss
+    for name in ("epoch-00003.safetensors", "epoch-00009.safetensors"):
+        one, other = load_file(tmp_path / "whole" / name), load_file(tmp_path / "torn" / name)
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+SCRIPT = """
+import sys, torch
+from assay.models.mlp import mlp
+from assay.models.training import Training, train
+from assay.datasets.toys import noisy_circle
+toy = noisy_circle(120, seed=0)
+torch.manual_seed(0)
+model = mlp([2, 8, 2])
+train(model, torch.tensor(toy.points).float(), torch.tensor(toy.labels), Training(400, batch_size=16),
+      folder=__import__("pathlib").Path(sys.argv[1]))
+print(float(sum(p.double().sum() for p in model.parameters())).hex())
+"""
+
+
+def test_a_killed_training_ends_in_the_same_bits(tmp_path):
+    def run(folder) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], stdout=subprocess.PIPE, text=True)
+
+    whole = run(tmp_path / "whole")
+    torn = run(tmp_path / "torn")
+    state = tmp_path / "torn" / "state.safetensors"
+    while not state.exists() and torn.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(torn.pid, signal.SIGKILL)
+    torn.communicate()
+    assert torn.returncode == -signal.SIGKILL
+    again = run(tmp_path / "torn")
+    assert again.communicate()[0] == whole.communicate()[0] != ""
+
+
+def test_another_trainings_state_is_refused(tmp_path):
+    train(network(), X, Y, Training(2, batch_size=32), folder=tmp_path)
+    with pytest.raises(assay.OutputError, match="holds the state of another training"):
+        train(network(), X, Y, Training(3, batch_size=32), folder=tmp_path)
+
+
+def test_patience_keeps_the_best_weights(tmp_path):
+    settings = Training(60, lr=0.05, batch_size=16, patience=5)
+    model = network()
+    kept: list[torch.Tensor] = []
+    history = train(
+        model, X[:60], Y[:60], settings, validation=(X[60:], Y[60:]), advance=lambda: kept.append(weights(model))
+    )
+    assert history.epochs < 60
+    assert history.best == history.epochs - 5
+    assert min(history.validation_loss) == history.validation_loss[history.best - 1]
+    assert torch.equal(weights(model), kept[history.best - 1])
+
+
+def test_full_batch_training_reaches_the_minimum_and_stops():
+    """A linear model with a penalty: the gradient ends below the tolerance, at scipy's minimum."""
+    torch.manual_seed(0)
+    model = mlp([2, 2]).double()
+    settings = Training(
+        20_000, lr=2e-2, batch_size=None, penalty=ElasticNet(l2=1e-2), tolerance=1e-6, schedule=constant
+    )
+    history = train(model, X.double(), Y, settings)
+    assert history.epochs < 20_000
+    assert history.gradient_norm[-1] <= 1e-6
+    x, y = X.double().numpy(), Y.numpy()
+
+    def objective(theta: np.ndarray) -> float:
+        z = x @ theta[:4].reshape(2, 2).T + theta[4:]
+        return float(np.mean(np.logaddexp(z[:, 0], z[:, 1]) - z[np.arange(len(y)), y]) + 5e-3 * (theta[:4] ** 2).sum())
+
+    best = minimize(objective, np.zeros(6), tol=1e-12)
+    assert history.loss[-1] == pytest.approx(best.fun, abs=1e-9)
+
+
+def test_an_elastic_net_is_on_the_weights_of_the_last_layer():
+    model = network()
+    W = model[-1].weight
+    assert_close(ElasticNet(0.1, 0.4)(model), 0.1 * W.abs().sum() + 0.2 * W.square().sum())
+
+
+def test_schedules_are_what_they_say():
+    assert [constant(0.0), constant(0.9)] == [1.0, 1.0]
+    assert cosine(0.0) == 1.0
+    assert cosine(0.5) == pytest.approx(0.5)
+    halves = step([0.5, 0.75])
+    assert [halves(0.4), halves(0.5), halves(0.8)] == pytest.approx([1.0, 0.1, 0.01])
+    cycle = one_cycle(peak=0.25, start=0.1, end=0.01)
+    assert [cycle(0.0), cycle(0.25)] == pytest.approx([0.1, 1.0])
+    assert cycle(0.9999999) == pytest.approx(0.01, abs=1e-6)
+    torch_rates = []
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+    for _ in range(10):
+        torch_rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert [cosine(k / 10) for k in range(10)] == pytest.approx(torch_rates)
+
+
+def test_networks_side_by_side_go_each_its_own_way():
+    """Every network of a stack ends where it ends alone: to rounding, as batched products add in another order."""
+    toys = [noisy_circle(60, seed=seed) for seed in range(3)]
+    points = torch.stack([torch.tensor(toy.points) for toy in toys])
+    labels = torch.stack([torch.tensor(toy.labels) for toy in toys])
+    settings = Training(200, lr=1e-2, batch_size=None)
+
+    def made(seed: int) -> nn.Sequential:
+        torch.manual_seed(seed)
+        return mlp([2, 6, 2]).double()
+
+    def summed(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1).sum()
+
+    stack = Stacked([made(seed) for seed in range(3)])
+    train(stack, points, labels, settings, loss=summed)
+    assert len(stack) == 3
+    for seed in range(3):
+        alone = made(seed)
+        train(alone, points[seed], labels[seed], settings)
+        for name, value in stack.state_of(seed).items():
+            assert_close(value, alone.state_dict()[name], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (lambda: train(network(), X, Y[:5], Training(1)), "120 inputs, but 5 labels"),
+        (lambda: train(network(), X, Y, Training(1, patience=2)), "patience watches the validation loss"),
+        (lambda: train(network(), X * torch.nan, Y, Training(2)), r"the loss of epoch 1 is nan; lower lr=0\.001"),
+        (lambda: Training(0), "epochs=0"),
+        (lambda: Training(5, checkpoints=(6,)), "checkpoint 6 is not one of the epochs 1 to 5"),
+        (lambda: mlp([2]), r"widths=\[2\]"),
+        (lambda: Stacked([nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))]), "buffers .* cannot be trained side"),
+        (lambda: Stacked([network(dropout=0.5)]), "dropout cannot be trained side by side"),
+    ],
+)
+def test_refusals(run, message):
+    with pytest.raises(assay.AssayError, match=message):
+        run()
+
+
+def test_a_state_is_read_without_pickle(tmp_path):
+    train(network(), X, Y, Training(1, batch_size=32), folder=tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
+    raw = (tmp_path / "state.safetensors").read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    assert json.loads(header["__metadata__"]["training"])["history"]["best"] == 1

@@ -56,9 +56,10 @@ def train_together(
 
 
 def spread(values: Any) -> dict[str, Any]:
-    """Mean, standard deviation and every seed's value."""
+    """Mean, standard deviation, median and every seed's value."""
     array = np.asarray(values, dtype=np.float64)
-    return {"mean": float(array.mean()), "std": float(array.std(ddof=1)), "seeds": [float(v) for v in array]}
+    middle = {"mean": float(array.mean()), "std": float(array.std(ddof=1)), "median": float(np.median(array))}
+    return {**middle, "seeds": [float(value) for value in array]}
 
 
 def write_results(name: str, found: dict[str, Any], *, seconds: float, folder: Path = RESULTS) -> Path:

@@ -131,11 +131,11 @@ def numbers_of(name: str, toy: Toy, influence: np.ndarray) -> dict[str, float]:
 
 
 def ratios(what: str, influence: np.ndarray, one: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """Of the means, which one point can decide, and of the geometric means, which none can."""
+    """Of the means, which one point can decide, and of the geometric means, which none can (as a power of ten)."""
     logs = np.log(np.maximum(influence, 1e-300))
     return {
         f"{what}, means": float(influence[one].mean() / influence[other].mean()),
-        f"{what}, geometric means": float(np.exp(logs[one].mean() - logs[other].mean())),
+        f"{what}, log10 of geometric means": float((logs[one].mean() - logs[other].mean()) / np.log(10)),
     }
 
 
@@ -157,5 +157,7 @@ if __name__ == "__main__":
     for problem, settings in main(given.scale, given.folder).items():
         print(problem)
         for setting in settings:
-            told = {k: f"{v['mean']:.3g} ± {v['std']:.2g}" for k, v in setting.items() if isinstance(v, dict)}
-            print(f"  width {setting['width']}, damping {setting['damping']:g}, {setting['steps']} steps: {told}")
+            print(f"  width {setting['width']}, damping {setting['damping']:g}, {setting['steps']} steps")
+            for what, value in setting.items():
+                if isinstance(value, dict):
+                    print(f"    {what:85} {value['mean']:8.3g} ± {value['std']:<8.2g} median {value['median']:.3g}")

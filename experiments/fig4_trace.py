@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from assay import Trace, trace
-from assay.canvas import BLUE, GREEN, GREY, VERMILLION
+from assay.canvas import BLUE, GREEN, GREY, VERMILLION, calm
 from assay.datasets.toys import Toy, two_sided_square
 from assay.models.mlp import mlp
 from assay.models.stacked import Stacked
@@ -57,7 +57,7 @@ def main(scale: float = 1.0, folder: Path = RESULTS) -> dict[str, Any]:
                 )
                 if width == WIDTHS[0] and damping == DAMPINGS[0]:
                     shown.append((rate, traces))
-    draw(toys, shown, folder)
+    draw(toys, shown, found, folder)
     settings = {
         "seeds": seeds, "points": len(toys[0]), "activation": ACTIVATION.__name__, "optimizer": "Adam",
         "neighbours": NEIGHBOURS, "band": BAND,
@@ -150,8 +150,8 @@ def boundary(toy: Toy) -> np.ndarray:
     return np.setdiff1d(near, [*toy.flipped, *neighbours(toy)])
 
 
-def draw(toys: list[Toy], shown: list[tuple[float, list[Trace]]], folder: Path) -> None:
-    """Small multiples of seed 0 at each rate, and the shares of all seeds."""
+def draw(toys: list[Toy], shown: list[tuple[float, list[Trace]]], found: list[dict[str, Any]], folder: Path) -> None:
+    """Small multiples of seed 0 at each rate; shares of all seeds through time, and by how far the label is fitted."""
     columns = len(shown[0][1][0].steps)
     figure = Figure(figsize=(2.1 * columns, 5.2), layout="constrained")
     for row, (rate, traces) in zip(figure.subplots(len(shown), columns, squeeze=False), shown, strict=True):
@@ -161,10 +161,12 @@ def draw(toys: list[Toy], shown: list[tuple[float, list[Trace]]], folder: Path) 
         )  # fmt: skip
         row[0].set_ylabel(f"rate {rate:g}")
     figure.savefig(folder / "fig4_trace.png", dpi=120)
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    for ax, (rate, traces) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+    figure = Figure(figsize=(15, 4.2), layout="constrained")
+    *through_time, fitted = figure.subplots(1, len(shown) + 1)
+    for ax, (rate, traces) in zip(through_time, shown, strict=True):
         shares(ax, toys, traces)
         ax.set_title(f"rate {rate:g}: mean share of the influence, single seeds thin", fontsize=10)
+    by_fit(fitted, found)
     figure.savefig(folder / "fig4_shares.png", dpi=120)
 
 
@@ -180,8 +182,27 @@ def shares(ax: Any, toys: list[Toy], traces: list[Trace]) -> None:
         ax.plot(steps, each.T, color=color, lw=0.6, alpha=0.35)
         ax.plot(steps, each.mean(0), color=color, lw=2.2, marker="o", ms=4, label=name)
     ax.set(xscale="log", ylim=(0, 1.02), xlabel="epoch")
-    ax.grid(True, color=GREY, lw=0.4, alpha=0.4)
     ax.legend(frameon=False)
+    calm(ax, grid="both")
+
+
+def by_fit(ax: Any, found: list[dict[str, Any]]) -> None:
+    """The same shares against the probability of the flipped label, of every rate, width and epoch (least damping)."""
+    markers = iter("osD^")
+    for setting in (s for s in found if s["damping"] == DAMPINGS[0]):
+        marker = next(markers)
+        rows = setting["epochs"]
+        p = [row["probability of the flipped label"]["mean"] for row in rows]
+        for name, color in (("flipped", VERMILLION), ("its neighbours", BLUE), ("boundary", GREEN)):
+            key = f"share of {name if name == 'its neighbours' else f'the {name}'}"
+            label = f"rate {setting['rate']:g}, width {setting['width']}" if name == "flipped" else None
+            ax.plot(p, [row[key]["mean"] for row in rows], color=color, marker=marker, lw=0.7, ms=5, label=label)
+    ax.set(xscale="logit", ylim=(0, 1.02), xlabel="probability that the network gives the flipped label")
+    ax.set_xticks([1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999], ["0.001", "0.01", "0.1", "0.5", "0.9", "0.99", "0.999"])
+    ax.minorticks_off()
+    ax.set_title("the same shares by how far the flipped label is fitted", fontsize=10)
+    ax.legend(frameon=False)
+    ax.grid(True, color=GREY, lw=0.4, alpha=0.4)
 
 
 if __name__ == "__main__":

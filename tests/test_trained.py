@@ -160,7 +160,7 @@ REFUSED = {
     "rows": (dict(features=np.ones((2, 4))), "2 rows of features, but 3 labels"),
     "logistic": (dict(family="logistic"), "the layer has 3 outputs"),
     "family": (dict(family="hinge"), "not one of 'softmax'"),
-    "damping": (dict(damping=-1.0), "neither"),
+    "damping": (dict(damping=-1.0), "damping=-1.0 is not a finite number"),
     "nan": (dict(features=np.full((3, 4), np.nan)), "must be finite"),
 }
 

@@ -19,7 +19,7 @@ from .elasticnet import active_subspace, minimise
 from .encoder import Encoder
 from .families import Family, by_column, check_name, family_of
 from .head_file import read_head, write_head
-from .l2 import L2Path, LeaveOneOutPath, Rows, checked_l1, checked_l2
+from .l2 import L2Path, LeaveOneOutPath, Rows, checked_damping, checked_l1, checked_l2
 from .leverage import Leverage
 from .newton import Fit, Moments, Newton, Objective
 from .sources.open import open_source
@@ -146,7 +146,7 @@ class Head:
         """
         rows, parts = trained_parts(layer, features, labels, family, weights)
         head = cls(
-            **parts, l2=checked_l2(l2), damping=checked_l2(damping), total_weight=float(rows.w.sum()),
+            **parts, l2=checked_l2(l2), damping=checked_damping(damping), total_weight=float(rows.w.sum()),
             penalize_bias=penalize_bias,
         )  # fmt: skip
         return head.as_trained(rows.sums(head.family))

@@ -139,3 +139,11 @@ def checked_l2(l2: float | str) -> float:
     if not 0 <= value < float("inf"):
         raise ShapeError(f'l2={l2!r} is neither "auto" nor a finite number ≥ 0')
     return value
+
+
+def checked_damping(damping: float) -> float:
+    """A damping as a number ≥ 0, or `ShapeError`."""
+    value = float(damping) if isinstance(damping, Real) else -1.0
+    if not 0 <= value < float("inf"):
+        raise ShapeError(f"damping={damping!r} is not a finite number ≥ 0")
+    return value

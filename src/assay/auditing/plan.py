@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from ..curvature.dense import dense_bytes, packed_size
 from ..engine import SHARD_ROWS
-from ..families import Family
+from ..families import Family, make_family
+from ..features.network import Network
 from ..sources.source import Source
 from .keep import has_large_groups
 from .sample import CELLS, ROWS
@@ -41,7 +42,24 @@ class Plan:
 
 def plan(source: Source, family: Family, l2: float | str) -> Plan:
     """An estimate from the sizes and a product timed for a few milliseconds; expect a factor of two."""
-    n, d = len(source), len(source.columns) + 1
+    copied = source.spec() is None or has_large_groups(source, SHARD_ROWS)
+    return _plan(len(source), len(source.columns) + 1, family, l2, copied=copied)
+
+
+def plan_network(network: Network, data: Any, l2: float | str, **columns: Any) -> Plan:
+    """The same for the embedding of a network, and the time of running it over `data` (from one block of samples)."""
+    samples, found, name = network.opened(data, **columns)
+    start = time.perf_counter()
+    found.embed(next(samples.blocks()).inputs)
+    blocks = -(-len(samples) // samples.batch)
+    encoding = (time.perf_counter() - start) * blocks
+    width, outputs = found.linear.in_features, found.linear.out_features
+    family = make_family(name, 2 if name == "logistic" else outputs)
+    planned = _plan(len(samples), width + 1, family, l2, copied=True)
+    return replace(planned, seconds=planned.seconds + encoding)
+
+
+def _plan(n: int, d: int, family: Family, l2: float | str, *, copied: bool) -> Plan:
     K = 1 if family.shared else family.K
     work = 2.0 * packed_size(K) * packed_size(d)
     sampled = min(n, ROWS, max(1_000, CELLS // d))
@@ -50,13 +68,13 @@ def plan(source: Source, family: Family, l2: float | str) -> Plan:
     flops = work * ((NEWTON + 1) * n + on_sample * sampled) + factorisations * (K * d) ** 3
     return Plan(
         rows=n,
-        columns=len(source.columns),
+        columns=d - 1,
         parameters=family.K * d,
         passes=NEWTON + 3,
         sampled_rows=sampled,
         seconds=flops / (WITHIN * _rate()),
         peak_bytes=INTERPRETER + dense_bytes(K, d) + 8 * d * (2 * sampled + 2 * SHARD_ROWS),
-        disk_bytes=120 * n + (8 * d * n if source.spec() is None or has_large_groups(source, SHARD_ROWS) else 0),
+        disk_bytes=120 * n + (8 * d * n if copied else 0),
     )
 
 

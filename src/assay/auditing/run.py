@@ -25,7 +25,7 @@ from ..errors import (
 from ..families import check_name, family_of
 from ..features.keep import Encoding
 from ..features.network import Network, TrainedLayer
-from ..l2 import checked_l2
+from ..l2 import checked_damping, checked_l2
 from ..pool import executor
 from ..sources.choose import index_columns
 from ..sources.open import open_source
@@ -103,7 +103,7 @@ def audit(
     module = model if isinstance(model, nn.Module) else getattr(model, "module_", None)
     network = None
     if module is not None:
-        network = Network(module, layer, family, refit, checked_l2(damping), optimizer, encoding or Encoding())
+        network = Network(module, layer, family, refit, checked_damping(damping), optimizer, encoding or Encoding())
         standardize = False
     elif (layer, refit, damping, optimizer, encoding) != (None, True, 0.0, None, None):
         raise ShapeError("layer=, refit=, damping=, optimizer= and encoding= are of a network; give one as model=")

@@ -12,6 +12,7 @@ import typer
 from .shell import AuditPath, Json, Overwrite, app, progress, refusals
 
 if TYPE_CHECKING:
+    from ..auditing.plan import Plan
     from ..auditing.result import Audit
 
 
@@ -61,25 +62,26 @@ def audit(
         }
         shape = None if image_shape is None else _shape(image_shape)
         penalty = "auto" if l2 == "auto" else _number(l2)
-        if dry_run:
-            _print_plan(data, {**given, "image_shape": shape}, family, penalty, as_json=as_json)
-            return
-        from ..auditing.run import audit as run
-
         samples: Any = data
         if model is not None:
             network, samples = _network(model, weights, data, skip_corrupt=skip_corrupt)
-            given |= {
-                "model": network, "layer": layer, "refit": refit, "damping": damping,
-                "encoding": _encoding(device, precision, keep),
-            }  # fmt: skip
+            encoding = _encoding(device, precision, keep)
+            if dry_run:
+                _print_plan(_plan_network(network, layer, family, encoding, samples, penalty, given), as_json=as_json)
+                return
+            given |= {"model": network, "layer": layer, "refit": refit, "damping": damping, "encoding": encoding}
         elif weights is not None or layer is not None or not refit or damping or device is not None:
             raise typer.BadParameter("--weights, --layer, --no-refit, --damping and --device are of a --model")
+        if dry_run:
+            _print_plan(_plan(data, {**given, "image_shape": shape}, family, penalty), as_json=as_json)
+            return
+        from ..auditing.run import audit as run
+
         result = run(
             samples, **given, family=family, l2=penalty, standardize=standardize, image_shape=shape, out=out,
             overwrite=overwrite, workers=workers, progress=progress(), seed=seed,
         )  # fmt: skip
-        _print_summary(result, as_json=as_json)
+        print_summary(result, as_json=as_json)
 
 
 def _network(model: str, weights: Path | None, data: str, *, skip_corrupt: bool) -> tuple[Any, Any]:
@@ -143,41 +145,6 @@ def export(
         print(load(path).export(to, overwrite=overwrite))
 
 
-@app.command()
-def demo(
-    name: Annotated[str, typer.Argument(help="digits")] = "digits",
-    out: Annotated[Path | None, typer.Option(help="Folder to write; else audit-NAME.")] = None,
-    flips: Annotated[float, typer.Option(help="Share of the labels to flip.")] = 0.05,
-    seed: Annotated[int, typer.Option(min=0, help="Of the flips.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Audit embedded data with planted label errors, and say how many were found."""
-    with refusals():
-        if name != "digits":
-            raise typer.BadParameter(f"there is no demo {name!r}; choose digits")
-        from ..auditing.run import audit as run
-        from ..datasets.digits import digits
-        from ..report import write_report
-
-        data = digits(flips, seed=seed)
-        result = run(
-            (data.features, data.labels), image_shape=data.image_shape, out=out or Path(f"audit-{name}"),
-            overwrite=True, progress=progress(),
-        )  # fmt: skip
-        page = write_report(result)
-        _print_summary(result, as_json=as_json, found=_found(result, data.flipped.tolist()), page=page)
-
-
-def _found(result: Audit, flipped: list[int]) -> dict[str, int]:
-    planted = set(flipped)
-    ranked = result.top(2 * len(planted), by="mislabeled_score")["row"].to_pylist()
-    return {
-        "planted": len(planted),
-        "found_in_first": len(planted & set(ranked[: len(planted)])),
-        "found_in_twice": len(planted & set(ranked)),
-    }
-
-
 def _names(label: str | None) -> str | list[str] | None:
     return [name.strip() for name in label.split(",")] if label and "," in label else label
 
@@ -196,7 +163,7 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _print_plan(data: str, given: dict[str, Any], family: str | None, l2: float | str, *, as_json: bool) -> None:
+def _plan(data: str, given: dict[str, Any], family: str | None, l2: float | str) -> Plan:
     from ..auditing.plan import plan
     from ..families import family_of
     from ..sources.open import open_source
@@ -204,7 +171,25 @@ def _print_plan(data: str, given: dict[str, Any], family: str | None, l2: float 
     regression = None if family is None else family == "linear"
     with TemporaryDirectory(prefix="assay-") as folder:  # a CSV file is counted by converting it, some rows at a time
         source = open_source(data, regression=regression, workdir=folder, **given)
-        expected = plan(source, family_of(source, family), l2)
+        return plan(source, family_of(source, family), l2)
+
+
+def _plan_network(
+    network: Any,
+    layer: str | None,
+    family: str | None,
+    encoding: Any,
+    data: Any,
+    l2: float | str,
+    given: dict[str, Any],
+) -> Plan:
+    from ..auditing.plan import plan_network
+    from ..features.network import Network
+
+    return plan_network(Network(network, layer, family, encoding=encoding), data, l2, **given)
+
+
+def _print_plan(expected: Plan, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(expected.to_json(), indent=2))
         return
@@ -225,7 +210,7 @@ def _duration(seconds: float) -> str:
     )
 
 
-def _print_summary(
+def print_summary(
     result: Audit, *, as_json: bool, found: dict[str, int] | None = None, page: Path | None = None
 ) -> None:
     if as_json:

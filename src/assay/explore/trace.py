@@ -29,7 +29,7 @@ from ..features.keep import Encoding
 from ..features.network import Network, Networked
 from ..features.weights import load_weights
 from ..head import Head
-from ..l2 import Rows
+from ..l2 import Rows, checked_damping
 from ..sources.identity import ids_of_type
 from ..sources.samples import whole
 
@@ -59,23 +59,23 @@ class Trace:
         """A column as `[steps, samples]`."""
         return self.table[name].to_numpy().reshape(len(self.steps), -1)
 
-    def share(self, ids: Sequence[Any]) -> NDArray[np.float64]:
+    def share(self, ids: Sequence[Any] | NDArray[Any]) -> NDArray[np.float64]:
         """Share of all samples' Cook's distance at each step that each of these has, `[steps, ids]`."""
         distance = self.column()
         return distance[:, self._rows(ids)] / distance.sum(1, keepdims=True)
 
-    def rank(self, ids: Sequence[Any]) -> NDArray[np.int64]:
+    def rank(self, ids: Sequence[Any] | NDArray[Any]) -> NDArray[np.int64]:
         """Place of these samples by Cook's distance at each step, 1 the most influential, `[steps, ids]`."""
         distance = self.column()
         chosen = distance[:, self._rows(ids)]
         return 1 + (distance[:, None, :] > chosen[:, :, None]).sum(2)
 
-    def _rows(self, ids: Sequence[Any]) -> NDArray[np.int64]:
-        found = pc.index_in(ids_of_type(ids, self.ids.type), self.ids)
+    def _rows(self, ids: Sequence[Any] | NDArray[Any]) -> NDArray[np.int64]:
+        found = pc.index_in(ids_of_type(list(ids), self.ids.type), self.ids)
         if found.null_count:
             missing = list(ids)[pc.is_null(found).index(True).as_py()]
             raise ShapeError(f"id {missing!r} is not among the {len(self.ids)} samples of this trace")
-        return found.to_numpy()
+        return found.to_numpy().astype(np.int64)
 
     def save(self, path: str | Path) -> Path:
         """Writes one Parquet file, atomically."""
@@ -122,6 +122,7 @@ def trace(
     All samples' embedding at one step is in memory. Raises `SourceError` for a checkpoint of another architecture,
     `ShapeError`, `OutputError`.
     """
+    damping = checked_damping(damping)
     if refit is False and not isinstance(l2, str) and not l2 and not damping:
         raise ShapeError("refit=False needs l2= or damping=: a trained head alone may have no curvature to invert")
     network = Network(model, layer, family, refit, 0.0 if refit else damping, None, encoding or Encoding())

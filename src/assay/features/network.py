@@ -115,6 +115,12 @@ class Network:
             _check_fits(layer, source)
         return Networked(source, family, _encoder(found), layer)
 
+    def opened(self, data: Any, **columns: Any) -> tuple[Samples, Split, str]:
+        """The samples, the network split on the first of them, and the family; nothing is kept."""
+        samples = samples_of(data, batch=self.encoding.batch, **columns)
+        found, family, _ = self._split(samples)
+        return samples, found, family
+
     def _split(self, samples: Samples) -> tuple[Split, str, TrainingLoss]:
         block = next(samples.blocks())
         model = self.encoding.placed(self.model)

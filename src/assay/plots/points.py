@@ -27,15 +27,18 @@ def influence_as_transparency(
     *,
     decision: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     quantile: float = 0.99,
+    power: float = 0.25,
     ax: Axes | None = None,
 ) -> Axes:
     """Points `[n, 2]` of two classes, the more opaque the more influential; those above `quantile` are fully so.
 
+    Opacity goes with the influence to the `power`: its fourth root, for influence spans many decades (1 is in
+    proportion).
     `decision`, a function of points that is positive on one side, draws the true boundary.
     """
     ax, x, y, values = _given(ax, points, labels, influence)
     top = float(np.quantile(values, quantile)) or 1.0
-    opacity = FAINT + (1 - FAINT) * np.clip(values / top, 0, 1)
+    opacity = FAINT + (1 - FAINT) * np.clip(values / top, 0, 1) ** power
     order = values.argsort(kind="stable")
     for code, (color, marker) in enumerate(SIDES):
         rows = order[y[order] == code]
@@ -78,7 +81,7 @@ def influence_as_size(
             facecolors="none",
             edgecolors=INK,
             linewidths=1.1,
-            label="flipped",
+            label="marked",
         )
     return _framed(ax, x, decision)
 

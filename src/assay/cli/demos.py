@@ -1,0 +1,71 @@
+"""`assay demo`: the main job and the paper's toy problems on embedded data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .audits import print_summary
+from .shell import Json, app, progress, refusals
+
+if TYPE_CHECKING:
+    from ..auditing.result import Audit
+
+DEMOS = ("digits", "toys", "trace")
+
+
+@app.command()
+def demo(
+    name: Annotated[
+        str, typer.Argument(help="digits (an audit), toys (Fig. 1 of the paper) or trace (its Fig. 4).")
+    ] = "digits",
+    out: Annotated[Path | None, typer.Option(help="Folder to write; else audit-digits, demo-toys, demo-trace.")] = None,
+    flips: Annotated[float, typer.Option(help="Share of the digits' labels to flip.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Of flips, points and weights.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Show on embedded data what assay finds: planted label errors, influential points, influence through training."""
+    with refusals():
+        if name not in DEMOS:
+            raise typer.BadParameter(f"there is no demo {name!r}; choose {', '.join(DEMOS)}")
+        if name == "digits":
+            _digits(out or Path("audit-digits"), flips, seed, as_json=as_json)
+            return
+        from .toys import through_time, toys
+
+        folder = out or Path(f"demo-{name}")
+        found = (toys if name == "toys" else through_time)(folder, seed, progress())
+        if as_json:
+            print(json.dumps(found, indent=2))
+            return
+        for what, numbers in found.items():
+            print(what)
+            for label, value in numbers.items():
+                print(f"  {label:50} {value:.3g}")
+        print(f"picture   {folder / f'{name}.png'}")
+
+
+def _digits(out: Path, flips: float, seed: int, *, as_json: bool) -> None:
+    from ..auditing.run import audit as run
+    from ..datasets.digits import digits
+    from ..report import write_report
+
+    data = digits(flips, seed=seed)
+    result = run(
+        (data.features, data.labels), image_shape=data.image_shape, out=out, overwrite=True, progress=progress()
+    )
+    page = write_report(result)
+    print_summary(result, as_json=as_json, found=_found(result, data.flipped.tolist()), page=page)
+
+
+def _found(result: Audit, flipped: list[int]) -> dict[str, int]:
+    planted = set(flipped)
+    ranked = result.top(2 * len(planted), by="mislabeled_score")["row"].to_pylist()
+    return {
+        "planted": len(planted),
+        "found_in_first": len(planted & set(ranked[: len(planted)])),
+        "found_in_twice": len(planted & set(ranked)),
+    }

@@ -1,0 +1,73 @@
+"""The paper's figures, re-run small: what the full runs in experiments/results/ claim holds here too."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch):
+    """An experiment's module, its `common` beside it; torch's threads as they were."""
+    import torch
+
+    threads = torch.get_num_threads()
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    torch.set_num_threads(threads)
+    sys.modules.pop("common", None)
+    return module
+
+
+def test_influential_points_lie_at_the_boundary(tmp_path, monkeypatch):
+    found = load("fig1_toys", monkeypatch).main(0.1, tmp_path)
+    assert set(found) == {"unit circle", "down-sampled circle", "noisy band", "line and sine"}
+    for name, settings in found.items():
+        assert len(settings) == 4  # two widths, two dampings
+        for setting in settings:
+            closer = setting["median distance of the top over that of all"]["mean"]
+            held = setting["share of influence in the nearest band"]["mean"]
+            assert closer < (2 / 3 if name == "noisy band" else 1 / 3), (name, setting)
+            assert held > (0.4 if name == "noisy band" else 0.7), (name, setting)
+    for setting in found["noisy band"]:
+        assert (
+            setting["share of influence of the flipped"]["mean"]
+            > 3 * setting["share of points that are flipped"]["mean"]
+        )
+    written = json.loads((tmp_path / "fig1_toys.json").read_text(encoding="utf-8"))
+    assert written["problems"] == found
+    assert {"command", "versions", "seconds", "seeds"} <= set(written)
+    assert (tmp_path / "fig1_toys.png").stat().st_size > 20_000
+
+
+def test_influence_goes_from_the_boundary_to_the_flipped_point(tmp_path, monkeypatch):
+    found = load("fig4_trace", monkeypatch).main(0.1, tmp_path)["settings"]
+    assert len(found) == 8  # two rates, two widths, two dampings
+    for setting in found:
+        first, last = setting["epochs"][0], setting["epochs"][-1]
+        assert first["share of the flipped"]["mean"] < 0.05 < first["share of the boundary"]["mean"]
+        assert first["share of the flipped"]["mean"] < last["share of the flipped"]["mean"]
+        assert last["seeds with the flipped first"] == 2
+        assert last["mean loss"]["mean"] < first["mean loss"]["mean"]
+    assert {path.name for path in tmp_path.iterdir()} == {"fig4_trace.json", "fig4_trace.png", "fig4_shares.png"}
+
+
+@pytest.mark.parametrize("name", ["fig1_toys", "fig4_trace"])
+def test_the_committed_results_are_of_these_settings(name, monkeypatch):
+    module = load(name, monkeypatch)
+    written = json.loads((EXPERIMENTS / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    assert written["seeds"] == module.SEEDS
+    assert written["seconds"] < 600
+    assert written["points"] == round(0.8 * module.POINTS)
+    settings = (
+        written["settings"] if name == "fig4_trace" else [s for each in written["problems"].values() for s in each]
+    )
+    assert {s["width"] for s in settings} == set(module.WIDTHS)
+    assert {s["damping"] for s in settings} == set(module.DAMPINGS)

@@ -459,3 +459,27 @@ def test_weights_that_are_not_this_networks(trained, tmp_path, monkeypatch):
         with pytest.raises(assay.SourceError, match=message):
             load_weights(network(), tmp_path / name)
     assert not (tmp_path / '"harm"').exists()
+
+
+def test_a_lightning_module_is_a_module(trained, tmp_path):
+    lightning = pytest.importorskip("lightning")
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+            self.net.load_state_dict(trained.state_dict())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)
+
+        def training_step(self, batch, k):
+            return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters())
+
+    found = assay.audit(td.TensorDataset(X, Y), model=Module(), l2=1e-2)
+    expected = assay.audit((X, Y), model=trained, l2=1e-2)
+    assert found.table.equals(expected.table)
+    assert found.info["arguments"]["encoder"] == "Module before its layer 'net.4'"

@@ -3,6 +3,7 @@ gives the same bits."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,7 +68,7 @@ class Encoded:
 
     def _batch(self, first: int, block: Block, only: Sequence[str] | None = None) -> pa.RecordBatch:
         y = self._labels(first, block.labels)
-        columns: dict[str, Any] = {ID: block.ids}
+        columns: dict[str, Any] = {ID: block.ids} if self.examples.keyed else {}
         if only is None or FEATURES in only:
             columns[FEATURES] = lists(self._embedding(first, block).numpy())
         columns |= label_columns(y if self.examples.classes is None else self._named(y), LABEL)
@@ -75,7 +76,22 @@ class Encoded:
             columns[WEIGHT] = pa.array(weight)
         if self.pictures and (drawn := picture(block.inputs)) is not None:
             columns[PICTURE] = pa.array(drawn, pa.binary())
+        for name, values in (block.fields or {}).items():
+            columns.setdefault(name, values)
         return pa.RecordBatch.from_pydict({name: columns[name] for name in only or columns})
+
+    def rows(self, rows: Sequence[int], columns: Sequence[str]) -> pa.RecordBatch | None:
+        """Single samples, where the examples can be taken one by one; else None."""
+        take = getattr(self.examples, "take", None)
+        return None if take is None else self._batch(0, take(rows), columns)
+
+    def fingerprint(self) -> str | None:
+        """Of the network and the samples, where the latter are known by less than reading them; else None."""
+        own = getattr(self.examples, "fingerprint", None)
+        if own is None:
+            return None
+        told = f"{self.split.fingerprint()} {own()} {self.family} {self.class_weight}"
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def _embedding(self, first: int, block: Block) -> Tensor:
         h = self.split.embed(block.inputs)

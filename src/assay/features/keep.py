@@ -95,24 +95,24 @@ def keep(
 def source_of(encoded: Encoded, store: Store) -> TableSource:
     """A store of encoded samples with its columns in their roles."""
     names = store.schema.names
-    labels = [name for name in names if name.startswith(LABEL)]
-    vocabulary = encoded.examples.classes if encoded.family != "linear" else None
-    if vocabulary is not None and store.schema.field(LABEL).type != pa.string():
-        vocabulary = None
+    several = [name for name in names if name.startswith(LABEL) and name.removeprefix(LABEL).isdigit()]
+    known = encoded.examples.classes if encoded.family != "linear" else None
+    named = known is not None and store.schema.field(LABEL).type == pa.string()
     source = choose(
         store,
-        label=labels if len(labels) > 1 else labels[0],
+        label=LABEL if LABEL in names else several,
         embedding=FEATURES,
-        id=ID,
+        id=ID if ID in names else None,
         weight=WEIGHT if WEIGHT in names else None,
         regression=encoded.family == "linear",
+        vocabulary=known if named and isinstance(store, Recomputed) else None,  # those that occur are not sought
     )
-    found = source.vocabulary
-    if vocabulary is not None and found is not None:
-        found = tuple(name for name in vocabulary if name in set(found))
+    vocabulary = source.vocabulary
+    if named and known is not None and vocabulary is not None:
+        vocabulary = tuple(name for name in known if name in set(vocabulary))
     columns = tuple(f"x{j}" for j in range(len(source.columns)))
     picture = PICTURE if PICTURE in names else None
-    return TableSource(store, source.choice, columns, found, source.targets, source.key, picture=picture)
+    return TableSource(store, source.choice, columns, vocabulary, source.targets, source.key, picture=picture)
 
 
 def _write(encoded: Encoded, folder: Path, progress: Progress | None) -> list[Path]:

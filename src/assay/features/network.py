@@ -167,6 +167,8 @@ def samples_of(
     batch: int | None = None,
 ) -> Samples:
     """The samples of a table (its feature columns are the inputs), or of whatever `open_examples` takes."""
+    if not isinstance(data, tuple | list | str) and isinstance(data, Source):
+        return TableExamples(data, ordered=True) if batch is None else TableExamples(data, batch, ordered=True)
     if is_frame(data) or (isinstance(data, str | os.PathLike) and not holds_images(Path(data))):
         source = open_source(data, label=label, features=features, embedding=embedding, id=id, weight=weight)
         return TableExamples(source) if batch is None else TableExamples(source, batch)

@@ -26,12 +26,14 @@ Inputs = Tensor | dict[str, Tensor] | tuple[Tensor, ...]
 
 
 class Block(NamedTuple):
-    """b consecutive samples: inputs, labels [b] (or targets [b, k]), ids [b], weights float64 [b] if there are any."""
+    """b samples: inputs, labels [b] (or targets [b, k]), ids [b], weights float64 [b] if there are any, and further
+    columns by name."""
 
     inputs: Inputs
     labels: Any
     ids: pa.Array
     weights: np.ndarray | None
+    fields: dict[str, pa.Array] | None = None
 
 
 @runtime_checkable
@@ -42,6 +44,11 @@ class Samples(Protocol):
     def batch(self) -> int: ...
     @property
     def classes(self) -> tuple[str, ...] | None: ...
+    @property
+    def keyed(self) -> bool:
+        """False where ids are positions."""
+        ...
+
     def __len__(self) -> int: ...
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Block]:
         """Samples [start, stop), `batch` at a time, `start` a multiple of it; raises `SourceError`."""
@@ -81,6 +88,10 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def keyed(self) -> bool:
+        return not self.ids.equals(pa.array(np.arange(len(self))))
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Block]:
         """Samples [start, stop), `batch` at a time; `start` is a multiple of it.

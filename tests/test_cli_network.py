@@ -127,7 +127,7 @@ def test_what_is_no_network_is_refused_in_one_line(folder, tmp_path):
     )
     assert (weights[0], alone[0]) == (1, 2)
     assert "harm.pt" in weights[2]
-    assert "--weights, --layer, --no-refit" in alone[2]
+    assert "--weights, --layer" in alone[2]
 
 
 def test_the_toy_demos_write_their_pictures(tmp_path, monkeypatch):

@@ -128,6 +128,13 @@ def test_another_trainings_state_is_refused(tmp_path):
     train(network(), X, Y, Training(2, batch_size=32), folder=tmp_path)
     with pytest.raises(assay.OutputError, match="holds the state of another training"):
         train(network(), X, Y, Training(3, batch_size=32), folder=tmp_path)
+    for other in ({"labels": 1 - Y}, {"training": Training(2, batch_size=32, optimizer=torch.optim.SGD)}):
+        with pytest.raises(assay.OutputError, match="holds the state of another training"):
+            train(
+                network(),
+                **{"inputs": X, "labels": Y, "training": Training(2, batch_size=32), **other},
+                folder=tmp_path,
+            )
 
 
 def test_patience_keeps_the_best_weights(tmp_path):
@@ -219,6 +226,7 @@ def test_networks_side_by_side_go_each_its_own_way():
         (lambda: train(network(), X, Y, Training(1, patience=2)), "patience watches the validation loss"),
         (lambda: train(network(), X * torch.nan, Y, Training(2)), r"the loss of epoch 1 is nan; lower lr=0\.001"),
         (lambda: Training(0), "epochs=0"),
+        (lambda: Training(5, tolerance=1e-3), "train with batch_size=None"),
         (lambda: Training(5, checkpoints=(6,)), "checkpoint 6 is not one of the epochs 1 to 5"),
         (lambda: mlp([2]), r"widths=\[2\]"),
         (lambda: Stacked([nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))]), "buffers .* cannot be trained side"),

@@ -68,5 +68,5 @@ def _fields(header: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any
         "l2_path": None if path is None else L2Path(path[0], tuple(path[1]), tuple(path[2])),
         "encoder": None if encoder is None else Encoder(encoder),
         "class_weight": None if class_weight is None else tuple(class_weight),
-        **{name: header[name] for name in SCALARS},
+        **{name: header.get(name, 0.0) if name == "damping" else header[name] for name in SCALARS},
     }

@@ -28,12 +28,18 @@ class TrainingLoss:
 
     family: str
     class_weight: Float[Tensor, " C"] | None = None
+    over_rows: bool = False  # the mean is over rows, not over their weights
 
     def l2_of(self, weight_decay: float, outputs: int) -> float:
         """λ2 of this weight decay (`(decay/2)‖V‖²` beside the mean loss).
 
         torch's squared error is the mean over outputs, ours half the sum: for k outputs λ2 is k/2 times the decay.
         """
+        if weight_decay and self.over_rows:
+            raise ShapeError(
+                "with pos_weight= torch's loss is a mean over rows, not over weights; give l2=, which is the weight "
+                "decay times the number of rows over their total weight"
+            )
         return weight_decay * outputs / 2 if self.family == "linear" else weight_decay
 
 
@@ -58,7 +64,7 @@ def loss_of(loss: Any) -> TrainingLoss:
             "or family= by name"
         )
     _refuse(loss)
-    return TrainingLoss(family, _class_weight(loss))
+    return TrainingLoss(family, _class_weight(loss), over_rows=getattr(loss, "pos_weight", None) is not None)
 
 
 def _refuse(loss: Any) -> None:
@@ -67,6 +73,8 @@ def _refuse(loss: Any) -> None:
             f"label_smoothing={loss.label_smoothing} changes the loss of every label; audit with "
             "nn.CrossEntropyLoss() without it: the head is fitted anew"
         )
+    if getattr(loss, "ignore_index", -100) >= 0:
+        raise ShapeError(f"ignore_index={loss.ignore_index} leaves a class out; drop its samples, and audit without it")
     if loss.reduction != "mean":
         raise ShapeError(f'reduction={loss.reduction!r} is no mean; give the loss with reduction="mean"')
     if isinstance(loss, nn.BCEWithLogitsLoss) and loss.weight is not None:

@@ -100,8 +100,9 @@ def test_features_are_kept_by_their_size(trained, tmp_path, monkeypatch):
         )  # fmt: skip
         return audit.info["source"]["store"]["kind"]
 
-    assert kept(N * 16 * 4) == "parquet"  # in memory, and kept in Parquet for when the audit is opened again
-    assert kept(N * 16 * 4 - 1) == "arrow"
+    row = 16 * 4 + 8 + 90  # features, label, and about as much for the picture
+    assert kept(N * 2 * row) == "parquet"  # in memory, and kept in Parquet for when the audit is opened again
+    assert kept(N * (16 * 4 + 8)) == "arrow"
     monkeypatch.setattr(keep.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     assert kept(0) == "recomputed"
 
@@ -269,6 +270,60 @@ def test_a_table_is_a_networks_input(tmp_path):
     assert len(scored) == N
 
 
+def test_another_head_on_the_same_encoder_is_another_run(trained, tmp_path, monkeypatch):
+    from assay.auditing import job
+
+    other = copy.deepcopy(trained)
+    other[-1].weight.data *= 3
+    settings = {"refit": False, "damping": 1e-2, "out": tmp_path / "a"}
+
+    def stop(*_given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job.Job, "_trust", stop)
+        with pytest.raises(KeyboardInterrupt):
+            assay.audit((X, Y), model=trained, **settings)
+    with pytest.raises(assay.OutputError, match="something else"):
+        assay.audit((X, Y), model=other, **settings)
+    audit = assay.audit((X, Y), model=trained, **settings)
+    with pytest.raises(assay.ShapeError, match=r"made through Sequential .* with other weights"):
+        audit.score((X, Y), model=other)
+
+
+def test_an_audit_is_scored_in_the_precision_it_was_made_in(trained):
+    half = assay.audit((X, Y), model=trained, refit=False, damping=1e-2, encoding=assay.Encoding(precision="bf16"))
+    scored = half.score((X, Y), model=trained)
+    np.testing.assert_allclose(scored["loss"].to_numpy(), half.table["loss"].to_numpy(), rtol=1e-12)
+
+
+class Inplace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.flatten(1)).sigmoid_()
+
+
+class Caching(nn.Module):
+    """Keeps a tensor of its last run, and trains on after an audit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.fc, self.seen = nn.Linear(12, 5), nn.Linear(5, 3), torch.zeros(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = self.first(x.flatten(1))
+        return self.fc(self.seen + 0 * self.seen.mean())
+
+
+def test_a_module_that_caches_can_train_on():
+    model = Caching()
+    assay.audit((X, Y), model=model, l2=1e-2)
+    (model.fc(model.seen).sum() + model(X).sum()).backward()
+
+
 def test_new_samples_of_any_kind_are_scored(trained):
     audit = assay.audit(Wrapped(), model=trained, l2=1e-2)
     a = audit.score(td.Subset(Wrapped(), [3, 9]), model=trained)
@@ -313,8 +368,11 @@ def test_features_of_other_samples_are_not_taken(trained, tmp_path, monkeypatch)
         patched.setattr(run.Passes, "scan", stop)
         with pytest.raises(KeyboardInterrupt):
             assay.audit((X, Y), model=trained, l2=1e-2, out=tmp_path / "a", encoding=encoding)
-    with pytest.raises(assay.SourceError, match="holds features that these samples do not have"):
-        assay.audit((X + 1, Y), model=trained, l2=1e-2, out=tmp_path / "a", encoding=encoding)
+    for other in ((X + 1, Y), (X, Y.roll(1)), (X[:90], Y[:90])):
+        with pytest.raises(assay.OutputError, match="unfinished audit of something else"):
+            assay.audit(other, model=trained, l2=1e-2, out=tmp_path / "a", encoding=encoding)
+    found = assay.audit((X, Y.roll(1)), model=trained, l2=1e-2, out=tmp_path / "a", encoding=encoding, overwrite=True)
+    assert found.table.equals(assay.audit((X, Y.roll(1)), model=trained, l2=1e-2, encoding=encoding).table)
 
 
 class Nan(nn.Module):
@@ -374,6 +432,38 @@ REFUSED = {
         "label 'a' cannot be matched with one of the model's 3 outputs",
     ),
     "two labels": (lambda m: dict(data=(X, torch.stack([Y, Y], 1))), "give one class a sample"),
+    "in place": (lambda m: dict(model=Inplace()), "a sigmoid follows it"),
+    "ignored class": (lambda m: dict(family=nn.CrossEntropyLoss(ignore_index=0)), "ignore_index=0 leaves a class out"),
+    "weights of classes": (
+        lambda m: dict(family=nn.CrossEntropyLoss(weight=torch.ones(5))),
+        "the loss weighs 5 classes, but the model has 3",
+    ),
+    "one-hot": (lambda m: dict(data=(X, nn.functional.one_hot(Y).float())), "labels are rows that sum to one"),
+    "float codes": (lambda m: dict(data=(X, Y.float())), "one float a sample, but the model has 3 outputs"),
+    "targets": (lambda m: dict(data=(X, X[:, 0, 0]), family=nn.MSELoss()), "4 targets a sample, but the model has 3"),
+    "pos_weight": (
+        lambda m: dict(
+            data=(X, (Y > 0).long()),
+            model=(one := network(1)),
+            family=nn.BCEWithLogitsLoss(pos_weight=torch.tensor([2.0])),
+            refit=False,
+            optimizer=torch.optim.SGD(one.parameters(), lr=0.1, weight_decay=0.1),
+        ),
+        "a mean over rows, not over weights",
+    ),
+    "adafactor": (
+        lambda m: dict(refit=False, optimizer=torch.optim.Adafactor(m.parameters(), weight_decay=0.1)),
+        "the weight decay of Adafactor is no penalty",
+    ),
+    "two penalties": (
+        lambda m: dict(refit=False, l2=0.5, optimizer=torch.optim.SGD(m.parameters(), lr=0.1, weight_decay=0.1)),
+        r"l2=0\.5 and an optimizer both say",
+    ),
+    "damping of a refitted head": (lambda m: dict(damping=5.0), "damping=5 is of a head that is kept"),
+    "integer targets": (
+        lambda m: dict(data=(X, 10 * Y), model=network(1)),
+        r'or a regression \(family="linear"\)\?',
+    ),
     "no model": (lambda m: dict(model=None, refit=False), "are of a network; give one as model="),
     "precision": (lambda m: dict(encoding=assay.Encoding(precision="int4")), "neither"),
     "keep": (lambda m: dict(encoding=assay.Encoding(keep="cloud")), "keep='cloud' is not one of"),

@@ -112,8 +112,13 @@ def test_an_interrupted_trace_goes_on(run, tmp_path, monkeypatch):
     found = assay.trace((X, Y), **arguments)
     assert calls == [5, 40, 200, 200]
     assert found.table.equals(assay.trace((X, Y), **{**arguments, "out": None}).table)
-    with pytest.raises(assay.OutputError, match="holds steps of another trace"):
-        assay.trace((X, Y), **arguments, damping=1e-2)
+    for other in ({"damping": 1e-2}, {"data": (X, 1 - Y)}, {"data": (X[:40], Y[:40])}):
+        with pytest.raises(assay.OutputError, match="holds steps of another trace"):
+            assay.trace(**{"data": (X, Y), **arguments, **other})
+    with pytest.raises(assay.SourceError, match=r"no checkpoint matches .*epoch-99999\.safetensors"):
+        assay.trace(
+            (X, Y), model=network(), checkpoints=[run / "epoch-00005.safetensors", run / "epoch-99999.safetensors"]
+        )
 
 
 def test_ids_are_those_of_the_samples(run):

@@ -49,6 +49,10 @@ class Stream(td.IterableDataset):
         return iter([(X[0], 0)])
 
 
+class Own(td.SequentialSampler):
+    """Somebody's order."""
+
+
 SHUFFLED = [4, 2, 19, 7, 0]
 SAME = {
     "dataset": (lambda: ROOT, list(range(20)), None),
@@ -67,6 +71,11 @@ SAME = {
     "loader with workers": (lambda: td.DataLoader(Numbers(), batch_size=6, num_workers=2), list(range(20)), None),
     "loader of a subset": (
         lambda: td.DataLoader(ROOT, batch_size=6, sampler=td.SubsetRandomSampler([8, 2, 5])),
+        [2, 5, 8],
+        [2, 5, 8],
+    ),
+    "loader of batches of a subset": (
+        lambda: td.DataLoader(ROOT, batch_sampler=td.BatchSampler(td.SubsetRandomSampler([8, 2, 5]), 2, True)),
         [2, 5, 8],
         [2, 5, 8],
     ),
@@ -115,6 +124,20 @@ REFUSED = {
         lambda: td.DataLoader(ROOT, sampler=td.RandomSampler(ROOT, replacement=True)),
         "with replacement",
     ),
+    "loader of batches": (lambda: td.DataLoader(ROOT, batch_size=None), "batch_size=None: its items are batches"),
+    "batch sampler over some": (
+        lambda: td.DataLoader(ROOT, batch_sampler=td.BatchSampler(td.WeightedRandomSampler([1.0] * 20, 20), 5, False)),
+        "WeightedRandomSampler cannot be put back",
+    ),
+    "own batch sampler": (
+        lambda: td.DataLoader(ROOT, batch_sampler=[[0, 1], [5, 3]]),
+        "the loader's list cannot be put back",
+    ),
+    "sampler over some": (
+        lambda: td.DataLoader(ROOT, sampler=td.SequentialSampler(range(5))),
+        "SequentialSampler cannot be put back",
+    ),
+    "own sampler": (lambda: td.DataLoader(ROOT, sampler=Own(ROOT)), "the loader's Own cannot be put back"),
     "several": (lambda: {"train": ROOT}, r"several data sets \('train'\); give one, e.g. data\['train'\]"),
     "empty": (lambda: td.Subset(ROOT, []), "the Subset is empty"),
     "no data set": (lambda: 7, "a int has no order"),
@@ -156,6 +179,7 @@ class Dies(Numbers):
         return super().__getitem__(k)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch tells it once more on tidying up
 def test_a_loading_process_that_dies_is_said():
     with pytest.raises(assay.SourceError, match=r"a process that loads samples died.*num_workers=0"):
         list(open_examples(td.DataLoader(Dies(), batch_size=4, num_workers=1)).blocks())
@@ -193,10 +217,55 @@ class Augmented(Numbers):
 
 
 def test_augmentation_is_seen_and_refused():
-    message = r"sample 8 .* differs when it is read twice: augmentation is on.*its \.transform is RandomCrop"
+    message = r"sample 6 .* differs when it is read twice: augmentation is on.*its \.transform is RandomCrop"
     with pytest.raises(assay.SourceError, match=message):
         open_examples(Augmented()).check_unchanging()
     open_examples(ROOT).check_unchanging()
+
+
+def by_length(items):
+    """Sorts a batch, as collate functions of sequences do."""
+    return td.default_collate(sorted(items, key=lambda item: -float(item[0][0])))
+
+
+def mixed(items):
+    """Mixup: each sample with its neighbour."""
+    x, y = td.default_collate(items)
+    return 0.7 * x + 0.3 * x.roll(1, 0), y
+
+
+@pytest.mark.parametrize("collate", [by_length, mixed])
+def test_a_collate_function_that_orders_or_mixes_is_refused(collate):
+    with pytest.raises(assay.SourceError, match="is another in a batch: the collate_fn orders or mixes"):
+        open_examples(td.DataLoader(ROOT, batch_size=6, collate_fn=collate)).check_unchanging()
+
+
+def test_a_collate_function_that_drops_is_refused():
+    loader = td.DataLoader(ROOT, batch_size=6, collate_fn=lambda items: td.default_collate(items[1:]))
+    with pytest.raises(assay.SourceError, match=r"6 items, from sample 0 .* came back with \[5\]"):
+        list(open_examples(loader).blocks())
+
+
+def test_loading_leaves_torchs_random_numbers_alone():
+    state = torch.get_rng_state()
+    list(open_examples(ROOT).blocks())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_names_that_no_longer_belong_to_the_codes_are_not_taken():
+    class Shifted(Numbers):
+        classes = ("N/A", "a", "b", "c")
+        targets = (Y + 1).tolist()
+        target_transform = staticmethod(lambda y: y - 1)
+
+    found = open_examples(Shifted())
+    assert found.classes is None
+    assert found.known_labels() is None
+
+    class Twins(Numbers):
+        classes = ("crane", "crane", "ox")
+
+    assert open_examples(Twins()).classes is None
 
 
 def test_weights_and_ids_go_along():
@@ -241,6 +310,21 @@ def test_a_hugging_face_transform_is_applied():
 
     found = open_examples(hugging_face().with_transform(to_pixels))
     assert next(found.blocks()).inputs.shape == (20, 3, 2, 2)
+
+
+def test_columns_of_a_hugging_face_data_set_are_ids_and_weights():
+    datasets = pytest.importorskip("datasets")
+    columns = {"x": X.tolist(), "y": Y.tolist(), "key": [f"k{k}" for k in range(20)], "w": [0.5] * 20}
+    rows = datasets.Dataset.from_dict(columns).with_format("torch", columns=["x", "y"], output_all_columns=True)
+    block = next(open_examples(rows, inputs=["x"], ids="key", weights="w").blocks())
+    assert block.ids.to_pylist()[:2] == ["k0", "k1"]
+    assert block.weights is not None
+    assert block.weights.tolist() == [0.5] * 20
+    with pytest.raises(assay.SourceError, match="no column 'nowhere'"):
+        open_examples(rows, ids="nowhere")
+    plain = datasets.Dataset.from_dict(columns)
+    with pytest.raises(assay.SourceError, match="entry 'x' of the items makes no tensor"):
+        next(open_examples(plain, inputs=["x"]).blocks())
 
 
 def test_numeric_hugging_face_columns_are_inputs():

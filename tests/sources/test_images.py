@@ -51,6 +51,25 @@ def test_a_corrupt_image_is_named_or_left_out_and_counted(tmp_path):
     assert "ant/2.png" not in kept.ids
 
 
+def test_a_class_whose_images_are_all_corrupt_keeps_its_code(tmp_path):
+    folder(tmp_path)
+    broken = tmp_path / "bee" / "0.png"
+    broken.parent.mkdir()
+    broken.write_bytes(b"nothing")
+    with pytest.warns(assay.AssayWarning, match="1 of 7 images"):
+        found = ImageFolder(tmp_path, corrupt="skip")
+    assert found.classes == ("ant", "bee", "cat")
+    assert set(found.labels) == {0, 2}
+
+
+def test_grey_images_of_sixteen_bits_keep_their_depth():
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    found = image_tensor(Image.fromarray(ramp))
+    assert found.shape == (1, 256, 256)
+    assert len(found.unique()) == 65536
+    assert float(found.max()) == 1.0
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -172,7 +172,7 @@ class Audit:
         encoder = self.info["arguments"]["encoder"]
         module = model if isinstance(model, nn.Module) else getattr(model, "module_", None)
         if module is not None:
-            new, columns = encoded_samples(module, new, encoder, head.family.name, **columns), {}
+            new, columns = encoded_samples(module, new, self.info["arguments"], head.family.name, **columns), {}
         elif model is not None:
             new = encoded_by(model, new, encoder)
         elif encoder is not None and not encoded:

@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..families import check_name, family_of
 from ..features.keep import Encoding
-from ..features.network import Network, TrainedLayer
+from ..features.network import Network, Ran, TrainedLayer
 from ..l2 import checked_damping, checked_l2
 from ..pool import executor
 from ..sources.choose import index_columns
@@ -124,9 +124,11 @@ def audit(
             "label": label, "features": features, "embedding": embedding, "id": id, "weight": weight,
         }  # fmt: skip
         trained: TrainedLayer | None = None
+        ran: Ran | None = None
         if network is not None:
             found = network.of(data, l2=l2, folder=folder.source, progress=progress, **columns)
             source, family, encoder, trained = found.source, found.family, found.encoder, found.layer
+            ran = found.run
         else:
             source = open_source(
                 data, **columns, regression=None if family is None else family == "linear",
@@ -142,8 +144,9 @@ def audit(
             "shard_rows": shard_rows,
             "encoder": None if encoder is None else encoder.name,
         }
-        if trained is not None:
+        if trained is not None and ran is not None:
             arguments |= {"refit": refit, "damping": damping, "trained_l2": trained.l2}
+            arguments |= {"penalize_bias": trained.penalize_bias, "network": vars(ran)}
         identity = {"fingerprint": source.fingerprint(), "arguments": arguments}
         folder.begin(identity, overwrite=overwrite)
     if folder.info.exists():  # finished before, but interrupted while it tidied up

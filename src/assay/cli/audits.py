@@ -70,8 +70,12 @@ def audit(
                 _print_plan(_plan_network(network, layer, family, encoding, samples, penalty, given), as_json=as_json)
                 return
             given |= {"model": network, "layer": layer, "refit": refit, "damping": damping, "encoding": encoding}
-        elif weights is not None or layer is not None or not refit or damping or device is not None:
-            raise typer.BadParameter("--weights, --layer, --no-refit, --damping and --device are of a --model")
+        elif (
+            weights or layer or not refit or damping or device or skip_corrupt or (precision, keep) != ("fp32", "auto")
+        ):
+            raise typer.BadParameter(
+                "--weights, --layer, --no-refit, --damping, --device, --precision, --keep, --skip-corrupt are of a --model"
+            )
         if dry_run:
             _print_plan(_plan(data, {**given, "image_shape": shape}, family, penalty), as_json=as_json)
             return

@@ -129,7 +129,10 @@ def trace(
     told: list[dict[str, Any]] = []
     tables: list[pa.Table] = []
     found = _checkpoints(checkpoints)
-    folder = None if out is None else _claimed(Path(out), {"refit": refit, "l2": l2, "damping": damping})
+    folder: Path | None = None
+    if out is not None:
+        identity = {"refit": refit, "l2": l2, "damping": damping, "samples": network.encoded(data, **columns).digest()}
+        folder = _claimed(Path(out), identity)
     with stage(progress, "trace", len(found)) as advance:
         for step, weights in found:
             own = load_weights(copy.deepcopy(model), weights)
@@ -179,13 +182,21 @@ def _checkpoints(given: Checkpoints) -> list[tuple[int, Any]]:
         found: list[tuple[int, Any]] = sorted(given.items(), key=lambda item: item[0])
     else:
         paths = [given] if isinstance(given, str | os.PathLike) else list(given)
-        files = [file for path in paths for file in sorted(glob.glob(os.fspath(path)))]
+        files = [file for path in paths for file in _matching(os.fspath(path))]
         found = sorted((_step_of(file), file) for file in files)
     if not found:
         raise SourceError(f"no checkpoint matches {given}; give a glob, paths, or state dicts by step")
     for (step, one), (other, two) in pairwise(found):
         if step == other:
             raise SourceError(f"{one} and {two} are both step {step}; the last number of a name is its step")
+    return found
+
+
+def _matching(path: str) -> list[str]:
+    """The file of this name, or those that a pattern matches."""
+    found = [path] if os.path.exists(path) else sorted(glob.glob(path))
+    if not found:
+        raise SourceError(f"no checkpoint matches {path}; give a glob, paths, or state dicts by step")
     return found
 
 

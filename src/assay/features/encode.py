@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import ShapeError, SourceError
 from ..sources.arrays import label_columns, lists, numpy_of
 from ..sources.examples import Block, Samples
+from ..sources.loading import tensors_of
 from ..sources.render import picture
 from .split import Split
 
@@ -33,6 +34,24 @@ class Encoded:
     family: str
     class_weight: Tensor | None = None
     pictures: bool = True
+
+    def __post_init__(self) -> None:
+        if self.class_weight is not None and len(self.class_weight) != self.outputs:
+            raise ShapeError(f"the loss weighs {len(self.class_weight)} classes, but the model has {self.outputs}")
+
+    def digest(self) -> str:
+        """SHA-256 of ids, labels, weights and further columns of all samples, and of the first inputs."""
+        digest = hashlib.sha256(f"{self.family} {self.split.layer} {self.split.half}".encode())
+        for tensor in tensors_of(next(self.examples.blocks()).inputs):
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        for piece in self.batches(columns=self.known):
+            digest.update(piece.serialize())
+        return digest.hexdigest()
+
+    @property
+    def known(self) -> list[str]:
+        """The columns that need no network and no drawing."""
+        return [name for name in self.schema.names if name not in (FEATURES, PICTURE)]
 
     @property
     def outputs(self) -> int:
@@ -74,8 +93,9 @@ class Encoded:
         columns |= label_columns(y if self.examples.classes is None else self._named(y), LABEL)
         if (weight := self._weights(block, y)) is not None:
             columns[WEIGHT] = pa.array(weight)
-        if self.pictures and (drawn := picture(block.inputs)) is not None:
-            columns[PICTURE] = pa.array(drawn, pa.binary())
+        wanted = self.pictures and (only is None or PICTURE in only)
+        if wanted and (drawn := picture(block.inputs)) is not None:
+            columns[PICTURE] = pa.array(drawn, pa.large_binary())
         for name, values in (block.fields or {}).items():
             columns.setdefault(name, values)
         return pa.RecordBatch.from_pydict({name: columns[name] for name in only or columns})
@@ -104,24 +124,27 @@ class Encoded:
 
     def _labels(self, first: int, labels: Any) -> np.ndarray:
         y = numpy_of(labels, "labels")
+        where = self.examples.where(first)
         if self.family == "linear":
+            width = 1 if y.ndim == 1 else y.shape[1]
+            if width != self.outputs:
+                raise ShapeError(f"{where}: {width} targets a sample, but the model has {self.outputs} outputs")
             return y.astype(np.float64)
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
         if y.ndim != 1:
-            raise ShapeError(
-                f"labels have shape {y.shape}; give one class a sample (several at once are not supported)"
-            )
-        if y.dtype.kind == "f" and bool((y == np.round(y)).all()):
+            raise ShapeError(f"labels have shape {y.shape}; give one class a sample, several at once are not supported")
+        if y.dtype.kind == "f" and not bool((y == np.round(y)).all()):
+            raise ShapeError(f'{where} and those after it have labels that are not whole; pass family="linear"')
+        if y.dtype.kind in "iubf":
             y = y.astype(np.int64)
-        if y.dtype.kind in "iub":
-            check_range(y.astype(np.int64), self.outputs, lambda row: self.examples.where(first + row))
+            check_range(y, self.outputs, lambda row: self.examples.where(first + row))
         elif self.class_weight is not None:
             raise ShapeError("the loss weighs classes by their codes, but the labels are no integers; give codes")
         return y
 
     def _named(self, codes: np.ndarray) -> np.ndarray:
         classes = self.examples.classes or ()
-        if codes.dtype.kind not in "iub" or self.family == "linear" or len(classes) < self.outputs:
+        if codes.dtype.kind not in "iub" or self.family == "linear" or len(classes) != self.outputs:
             return codes
         return np.array(classes)[codes.astype(np.int64)]
 
@@ -137,5 +160,5 @@ def check_range(codes: np.ndarray, outputs: int, where: Callable[[int], str]) ->
     if len(bad := np.flatnonzero((codes < 0) | (codes >= outputs))):
         raise SourceError(
             f"{where(int(bad[0]))} has the label {codes[bad[0]]}, but the model tells {outputs} classes apart "
-            f"(0–{outputs - 1}); drop the sample, or is this another model?"
+            f'(0–{outputs - 1}); drop the sample, or is this another model, or a regression (family="linear")?'
         )

@@ -25,7 +25,7 @@ def build(named: str, weights: str | Path | None) -> tuple[nn.Module, Callable[[
     if not module or not name:
         raise SourceError(f"--model {named} names no factory; give package.module:function")
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
     try:
         factory = getattr(import_module(module), name)
     except ImportError as cause:

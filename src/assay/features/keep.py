@@ -67,8 +67,8 @@ class Encoding:
         """`keep`, with "auto" decided by the size of the embedding."""
         if self.keep != "auto":
             return self.keep
-        width = encoded.schema.field(FEATURES).type
-        size = len(encoded) * width.list_size * np.dtype(width.value_type.to_pandas_dtype()).itemsize
+        first = next(encoded.batches(0, min(encoded.examples.batch, len(encoded))))
+        size = len(encoded) * first.nbytes / len(first)
         if folder is None or size <= self.budget:
             return "memory"
         return "file" if size * 1.2 < shutil.disk_usage(_existing(folder)).free else "recompute"
@@ -116,7 +116,7 @@ def source_of(encoded: Encoded, store: Store) -> TableSource:
 
 
 def _write(encoded: Encoded, folder: Path, progress: Progress | None) -> list[Path]:
-    """The shards of this network's embedding, those that are not there yet computed; checks that the others are its."""
+    """The shards of this network's embedding; those that are there already are kept where they are of these samples."""
     size = encoded.examples.batch
     rows = size * max(1, SHARD_ROWS // size)
     starts = range(0, len(encoded), rows)
@@ -126,8 +126,7 @@ def _write(encoded: Encoded, folder: Path, progress: Progress | None) -> list[Pa
     with stage(progress, "encode", -(-len(encoded) // size)) as advance:
         for start, path in zip(starts, paths, strict=True):
             stop = min(start + rows, len(encoded))
-            if path.exists():
-                _check_same(encoded, start, path)
+            if path.exists() and _is_same(encoded, start, stop, path):
                 for _ in range(start, stop, size):
                     advance()
                 continue
@@ -142,15 +141,18 @@ def _write(encoded: Encoded, folder: Path, progress: Progress | None) -> list[Pa
     return paths
 
 
-def _check_same(encoded: Encoded, start: int, path: Path) -> None:
-    """Raises `SourceError` where the first block of a shard is no longer what the data set and the model give."""
-    now = next(encoded.batches(start, min(start + encoded.examples.batch, len(encoded))))
-    before = next(iter(ArrowFiles.open([path]).read(now.schema.names, 0, len(now), len(now))), None)
-    if before is None or not before.equals(now):
-        raise SourceError(
-            f"{path} holds features that these samples do not have (any more); pass overwrite=True, or name another "
-            "folder"
-        )
+def _is_same(encoded: Encoded, start: int, stop: int, path: Path) -> bool:
+    """Whether a shard holds these very samples: all ids, labels and weights, and the features of its first block."""
+    kept = ArrowFiles.open([path])
+    if len(kept) != stop - start or kept.schema.names != encoded.schema.names:
+        return False
+    size, known = encoded.examples.batch, encoded.known
+    before = kept.read(known, 0, len(kept), size)
+    if not all(a.equals(b) for a, b in zip(encoded.batches(start, stop, columns=known), before, strict=True)):
+        return False
+    now = next(encoded.batches(start, min(start + size, stop), columns=[FEATURES])).column(0)
+    then = next(kept.read([FEATURES], 0, len(now), size)).column(0)
+    return bool(np.allclose(*(side.flatten().to_numpy(zero_copy_only=False) for side in (now, then)), rtol=1e-3))
 
 
 def _existing(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ from ..trained import weights_of
 from .encode import Encoded
 from .keep import Encoding, keep
 from .split import Split, split
+
+PENALISING = frozenset({"SGD", "Adam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "ASGD"})
+"""Optimisers whose weight decay is the gradient of a penalty."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,24 @@ class TrainedLayer:
 
 
 @dataclass(frozen=True)
+class Ran:
+    """Which network was run, and how: `weights` is the SHA-256 of all of it."""
+
+    weights: str
+    layer: str
+    precision: str
+    batch: int
+
+
+@dataclass(frozen=True)
 class Networked:
-    """The embedding as a `source`, the `family` by name, what encodes, and the layer it came before."""
+    """The embedding as a `source`, the `family` by name, what encodes, the layer it came before, and what was run."""
 
     source: TableSource
     family: str
     encoder: Encoder
     layer: TrainedLayer
+    run: Ran
 
 
 @dataclass(frozen=True)
@@ -101,8 +116,7 @@ class Network:
 
         Raises `SourceError`, `ShapeError`.
         """
-        if self.refit not in (True, False, "both"):
-            raise ShapeError(f'refit={self.refit!r} is not True, False or "both"')
+        self._check(l2)
         samples = samples_of(data, batch=self.encoding.batch, **columns)
         found, family, loss = self._split(samples)
         encoded = Encoded(samples, found, family, loss.class_weight)
@@ -113,7 +127,23 @@ class Network:
         layer = replace(layer, names=_names(layer.names, samples, source))
         if layer.both or not layer.refit:
             _check_fits(layer, source)
-        return Networked(source, family, _encoder(found), layer)
+        run = Ran(found.fingerprint(), found.layer, self.encoding.precision, samples.batch)
+        return Networked(source, family, _encoder(found), layer, run)
+
+    def _check(self, l2: float | str) -> None:
+        """Raises `ShapeError` for options that contradict each other."""
+        if self.refit not in (True, False, "both"):
+            raise ShapeError(f'refit={self.refit!r} is not True, False or "both"')
+        if self.refit is True and self.damping:
+            raise ShapeError(f"damping={self.damping:g} is of a head that is kept; pass refit=False, or leave it out")
+        if self.refit is False and self.optimizer is not None and not isinstance(l2, str):
+            raise ShapeError(f"l2={l2:g} and an optimizer both say how the head was penalised; give one of them")
+
+    def encoded(self, data: Any, **columns: Any) -> Encoded:
+        """The samples before the network has run over them."""
+        samples = samples_of(data, batch=self.encoding.batch, **columns)
+        found, family, loss = self._split(samples)
+        return Encoded(samples, found, family, loss.class_weight, pictures=False)
 
     def opened(self, data: Any, **columns: Any) -> tuple[Samples, Split, str]:
         """The samples, the network split on the first of them, and the family; nothing is kept."""
@@ -186,6 +216,10 @@ def suggested_family(block: Block, outputs: int) -> str:
     """
     y = numpy_of(block.labels, "labels")
     if y.dtype.kind == "f" and not (outputs == 1 and bool(((y == 0) | (y == 1)).all())):
+        shares = y.ndim == 2 and y.shape[1] > 1 and bool((np.abs(y.sum(1) - 1) < 1e-5).all() and (y >= 0).all())
+        if shares or (outputs > 1 and y.ndim == 1):
+            what = "rows that sum to one" if shares else f"one float a sample, but the model has {outputs} outputs"
+            raise ShapeError(f'labels are {what}; give class codes (integers), or family="linear" for targets')
         return "linear"
     return "softmax" if outputs > 1 else "logistic"
 
@@ -205,7 +239,7 @@ def decay_of(optimizer: torch.optim.Optimizer, linear: nn.Module) -> tuple[float
     if "weight" not in groups:
         raise ShapeError(f"the {kind} does not train the model's last layer; give the one that did, or l2= or damping=")
     decay = float(groups["weight"].get("weight_decay", 0.0))
-    if decay and (kind == "AdamW" or groups["weight"].get("decoupled_weight_decay")):
+    if decay and (kind not in PENALISING or groups["weight"].get("decoupled_weight_decay")):
         raise ShapeError(
             f"the weight decay of {kind} is no penalty of an objective: where it comes to rest the gradient is not "
             "zero; give l2= or damping="
@@ -216,14 +250,21 @@ def decay_of(optimizer: torch.optim.Optimizer, linear: nn.Module) -> tuple[float
     return decay, bool(of_bias) and "bias" in groups
 
 
-def encoded_samples(model: nn.Module, new: Any, name: str | None, family: str, **columns: Any) -> TableSource:
-    """New samples through the network of an audit, whose encoder is called `name`; raises `ShapeError` for another."""
+def encoded_samples(model: nn.Module, new: Any, audited: dict[str, Any], family: str, **columns: Any) -> TableSource:
+    """New samples through the network of an audit, run as it was; `audited` are the audit's arguments.
+
+    Raises `ShapeError` where the model is another, or has other weights.
+    """
+    name, run = audited["encoder"], audited.get("network")
+    if run is None:
+        raise ShapeError(f"the audit was made through {name or 'no encoder'}, not through a network")
     samples = samples_of(new, **columns)
-    block = next(samples.blocks())
-    layer = None if name is None else name.rpartition(" before its layer ")[2].strip("'")
-    found = split(model, block.inputs, layer=layer if layer in dict(model.named_modules()) else None)
+    layer = run["layer"] if run["layer"] in dict(model.named_modules()) else None
+    found = split(model, next(samples.blocks()).inputs, layer=layer, half=run["precision"] == "bf16")
     if found.name != name:
-        raise ShapeError(f"the audit was made through {name or 'no encoder'}, but this model has {found.name}")
+        raise ShapeError(f"the audit was made through {name}, but this model has {found.name}")
+    if found.fingerprint() != run["weights"]:
+        raise ShapeError(f"the audit was made through {name} with other weights; give the model as it was then")
     return keep(Encoded(samples, found, family, pictures=False), Encoding(keep="memory"))
 
 

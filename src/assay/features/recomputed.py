@@ -13,6 +13,7 @@ import pyarrow as pa
 from torch import nn
 
 from ..errors import ShapeError
+from ..sources.examples import Examples
 from ..sources.store import join, rebatch
 from .encode import Encoded
 
@@ -26,7 +27,10 @@ class Recomputed:
     """
 
     def __init__(self, encoded: Encoded) -> None:
-        self.encoded = encoded
+        examples = encoded.examples  # a block is read at a time: processes would be started for each
+        self.encoded = (
+            replace(encoded, examples=replace(examples, workers=0)) if isinstance(examples, Examples) else encoded
+        )
         self._own = threading.local()
 
     def __reduce__(self) -> NoReturn:

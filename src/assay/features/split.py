@@ -37,11 +37,20 @@ class Split:
     def embed(self, inputs: Inputs) -> Float[Tensor, "b d"]:
         """What comes into the layer for each input of one batch, on the CPU; float32 unless the model is float64.
 
-        Computed in `eval()` under `inference_mode`; the model is left as it was found.
+        Computed in `eval()` without gradients; the model is left as it was found.
         """
-        with as_found(self.model):
-            _, calls = _run(self.model, inputs, half=self.half)
-        found = calls[self.layer][0][0].cpu()
+        seen: list[Tensor] = []
+
+        def hook(_module: nn.Module, given: tuple[Tensor, ...], _output: Tensor) -> None:
+            seen.append(given[0].clone())
+
+        handle = self.linear.register_forward_hook(hook)
+        try:
+            with as_found(self.model):
+                _run(self.model, inputs, half=self.half)
+        finally:
+            handle.remove()
+        found = seen[0].cpu()
         return found if found.dtype == torch.float64 else found.float()
 
     def embeddings(self, inputs: Tensor, *, batch: int = BATCH) -> Float[Tensor, "n d"]:
@@ -73,20 +82,21 @@ def split(model: nn.Module, inputs: Inputs, *, layer: str | None = None, half: b
     rows = rows_of(inputs)
     if not rows:
         raise SourceError("there are no inputs to run the model on")
-    with as_found(model):
-        output, calls = _run(model, inputs, half=half)
-    if not calls:
+    with as_found(model), _Watch(model, layer) as watch:
+        output = _run(model, inputs, half=half)
+    if not watch.calls:
         raise ShapeError(
             f"{type(model).__name__} calls no trainable nn.Linear; its last layer must be one (a 1×1 convolution "
             "before the pooling can be moved behind it, as an equal nn.Linear)"
         )
-    if layer is not None and layer not in calls:
-        raise ShapeError(f"layer={layer!r} is no trainable nn.Linear that the model calls; those are {_some(calls)}")
-    name = layer or list(calls)[-1]
-    linear = dict(model.named_modules())[name]
+    if layer is not None and layer not in watch.calls:
+        raise ShapeError(
+            f"layer={layer!r} is no trainable nn.Linear that the model calls; those are {_some(watch.calls)}"
+        )
+    linear = dict(model.named_modules())[watch.layer]
     assert isinstance(linear, nn.Linear)
-    _check(model, name, linear, calls[name], _logits(output), rows)
-    return Split(model, name, linear, half)
+    _check(model, linear, watch, _logits(output), rows)
+    return Split(model, watch.layer, linear, half)
 
 
 def rows_of(inputs: Inputs) -> int:
@@ -96,31 +106,46 @@ def rows_of(inputs: Inputs) -> int:
     return len(next(iter(inputs.values() if isinstance(inputs, dict) else inputs)))
 
 
-Calls = dict[str, list[tuple[Tensor, Tensor]]]
-"""Input and output of each call of each linear layer, layers in the order of their last call."""
+class _Watch:
+    """How often a run calls each trainable linear layer, and copies of what the last of them (or `layer`) saw and gave.
 
+    Copies, for what comes behind a layer may work in place.
+    """
 
-def _run(model: nn.Module, inputs: Inputs, *, half: bool) -> tuple[Any, Calls]:
-    """The output, and what the trainable linear layers saw."""
-    calls: Calls = {}
+    def __init__(self, model: nn.Module, layer: str | None) -> None:
+        self.calls: dict[str, int] = {}
+        self.layer = layer or ""
+        self.given = self.output = torch.empty(0)
+        self._handles = [
+            module.register_forward_hook(self._hook(name, named=layer)) for name, module in _linears(model)
+        ]
 
-    def watch(name: str) -> Any:
+    def _hook(self, name: str, *, named: str | None) -> Any:
         def hook(_module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-            calls[name] = [*calls.pop(name, []), (given[0], output)]
+            self.calls[name] = self.calls.get(name, 0) + 1
+            if named is None or name == named:
+                self.layer, self.given, self.output = name, given[0].clone(), output.clone()
 
         return hook
 
-    like = next(model.parameters(), torch.empty(0))
-    handles = [module.register_forward_hook(watch(name)) for name, module in _linears(model)]
-    try:
-        with torch.inference_mode(), torch.autocast(like.device.type, torch.bfloat16) if half else nullcontext():
-            output = _called(model, inputs, like)
-    except (RuntimeError, ValueError, TypeError, IndexError) as cause:
-        raise ShapeError(f"{type(model).__name__} cannot run on inputs {_shapes(inputs)}: {cause}") from cause
-    finally:
-        for handle in handles:
+    def __enter__(self) -> _Watch:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        for handle in self._handles:
             handle.remove()
-    return output, calls
+
+
+def _run(model: nn.Module, inputs: Inputs, *, half: bool) -> Any:
+    """The model's output, without gradients; raises `ShapeError` for whatever it raises."""
+    like = next(model.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad(), torch.autocast(like.device.type, torch.bfloat16) if half else nullcontext():
+            return _called(model, inputs, like)
+    except Exception as cause:  # the model is somebody else's code
+        raise ShapeError(
+            f"{type(model).__name__} cannot run on inputs {_shapes(inputs)}: {type(cause).__name__}: {cause}"
+        ) from cause
 
 
 def _called(model: nn.Module, inputs: Inputs, like: Tensor) -> Any:
@@ -159,15 +184,13 @@ def as_found(model: nn.Module) -> Generator[None]:
             module.training = training
 
 
-def _check(
-    model: nn.Module, name: str, linear: nn.Linear, calls: list[tuple[Tensor, Tensor]], output: Any, rows: int
-) -> None:
-    kind = type(model).__name__
+def _check(model: nn.Module, linear: nn.Linear, watch: _Watch, output: Any, rows: int) -> None:
+    kind, name, count = type(model).__name__, watch.layer, watch.calls[watch.layer]
+    given, logits = watch.given, watch.output
     if not isinstance(output, Tensor):
         raise ShapeError(f"{kind} returns {_outputs(output)}; wrap it so that it returns the logits of one head alone")
-    if len(calls) > 1:
-        raise ShapeError(f"layer {name!r} is called {len(calls)} times a run; a head is called once, on the embedding")
-    given, logits = calls[0]
+    if count > 1:
+        raise ShapeError(f"layer {name!r} is called {count} times a run; a head is called once, on the embedding")
     if given.ndim != 2 or len(given) != rows:
         raise ShapeError(f"layer {name!r} sees {list(given.shape)} for {rows} samples; a head sees one vector a sample")
     shared = [other for other, p in model.named_parameters(remove_duplicate=False) if p is linear.weight]

@@ -56,7 +56,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise SourceError(
             f"{path} needs code to be loaded, which is not executed; save model.state_dict() with safetensors.torch"
         ) from cause
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as cause:
+    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError) as cause:
         raise SourceError(f"{path} cannot be read as weights: {cause}") from cause
     return _tensors(found, path)
 

@@ -69,6 +69,8 @@ class Training:
             raise ShapeError(
                 f"epochs={self.epochs}, batch_size={self.batch_size}, save_every={self.save_every}: all are 1 or more"
             )
+        if self.tolerance and self.batch_size is not None:
+            raise ShapeError("tolerance is on the gradient of all samples; train with batch_size=None")
         if late := [epoch for epoch in self.checkpoints if not 1 <= epoch <= self.epochs]:
             raise ShapeError(f"checkpoint {late[0]} is not one of the epochs 1 to {self.epochs}")
 
@@ -114,7 +116,7 @@ def train(
     if training.patience is not None and validation is None:
         raise ShapeError("patience watches the validation loss; give validation=(inputs, labels)")
     run = _Run(model, training, loss, augment, folder)
-    run.resume()
+    run.resume(_digest(inputs, labels) if folder is not None else "")
     while not run.finished():
         run.epoch(inputs, labels, validation)
         advance()
@@ -133,6 +135,7 @@ class _Run:
         self.device = next(model.parameters()).device
         self.history = History()
         self.best_weights: dict[str, Tensor] = {}
+        self.data = ""
 
     @property
     def done(self) -> int:
@@ -213,7 +216,8 @@ class _Run:
                 tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if value is not None}
             _write(self._state(), tensors, {**self._identity(), "history": vars(self.history)})
 
-    def resume(self) -> None:
+    def resume(self, data: str) -> None:
+        self.data = data
         if self.folder is None or not self._state().exists():
             return
         with safe_open(self._state(), framework="pt") as file:
@@ -241,7 +245,22 @@ class _Run:
         training = self.training
         shapes = [list(p.shape) for p in self.model.parameters()]
         named = ("epochs", "lr", "options", "batch_size", "tolerance", "patience", "seed")
-        return {"shapes": shapes, **{name: getattr(training, name) for name in named}}
+        kinds = {"optimizer": training.optimizer, "schedule": training.schedule, "loss": self.loss}
+        return {
+            "shapes": shapes,
+            "data": self.data,
+            "penalty": repr(training.penalty) if isinstance(training.penalty, ElasticNet) else None,
+            **{name: getattr(kind, "__qualname__", type(kind).__name__) for name, kind in kinds.items()},
+            **{name: getattr(training, name) for name in named},
+        }
+
+
+def _digest(*tensors: Tensor) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _seed(seed: int, epoch: int) -> int:

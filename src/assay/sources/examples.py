@@ -11,15 +11,17 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+import torch
 from torch import Tensor
 from torch.utils import data as td
 
 from ..errors import AssayError, SourceError
 from .arrays import numpy_of
 from .convert import some
-from .loading import Collate, Failed, Items, same, spoken
+from .loading import Collate, Failed, Items, same, spoken, tensors_of
 
 BATCH = 256
+TWICE = 32  # samples read twice, to see whether they change
 LABELS = ("label", "labels", "y", "target", "targets")
 Inputs = Tensor | dict[str, Tensor] | tuple[Tensor, ...]
 """What a model is called with: a tensor, named tensors, or several."""
@@ -100,24 +102,37 @@ class Examples:
         """
         stop = len(self) if stop is None else stop
         items = Items(self.dataset, self.rows[start:stop])
-        loader: Any = td.DataLoader(items, self.batch, num_workers=self.workers, collate_fn=Collate(self.collate))
+        loader: Any = td.DataLoader(
+            items, self.batch, num_workers=self.workers, collate_fn=Collate(self.collate), generator=torch.Generator()
+        )
         first = start
         try:
             for found in loader:
-                if isinstance(found, Failed):
-                    raise SourceError(self._failed(found, first)) from found.cause
-                inputs, labels = self._parts(found)
                 last = min(first + self.batch, stop)
-                w = None if self.weights is None else self.weights[first:last]
-                yield Block(inputs, labels, self.ids[first:last], w)
+                yield self._block(found, first, last)
                 first = last
-        except RuntimeError as cause:
-            if "DataLoader worker" not in str(cause):
+        except (RuntimeError, ConnectionError, EOFError) as cause:
+            if not self.workers or not ("DataLoader worker" in str(cause) or not isinstance(cause, RuntimeError)):
                 raise
             raise SourceError(f"a process that loads samples died ({cause}); load with num_workers=0") from cause
 
+    def _block(self, found: Any, first: int, last: int) -> Block:
+        """A collated batch as samples [first, last)."""
+        if isinstance(found, Failed):
+            raise SourceError(self._failed(found, first)) from found.cause
+        inputs, labels = self._parts(found)
+        counts = {len(labels), *map(len, tensors_of(inputs))}
+        if counts != {last - first}:
+            raise SourceError(
+                f"a batch of {last - first} items, from {self.where(first)} on, came back with {sorted(counts)}; the "
+                "collate_fn drops or makes samples: give one that keeps them"
+            )
+        return Block(inputs, labels, self.ids[first:last], None if self.weights is None else self.weights[first:last])
+
     def known_labels(self) -> np.ndarray | None:
         """All labels, where the data set keeps them at hand (`.targets`, `.labels`)."""
+        if getattr(self.dataset, "target_transform", None) is not None:
+            return None
         for name in ("targets", "labels"):
             found = getattr(self.dataset, name, None)
             if found is not None and not callable(found) and hasattr(found, "__len__"):
@@ -125,16 +140,30 @@ class Examples:
         return None
 
     def check_unchanging(self) -> None:
-        """Reads a few samples twice; raises `SourceError` where one differs, because augmentation is on."""
-        rows = sorted({int(row) for row in np.linspace(0, len(self) - 1, 8)})
-        for row in rows:
-            alone = replace(self, rows=self.rows[[row]], ids=self.ids[row : row + 1], weights=None, workers=0)
-            once, again = (next(alone.blocks()) for _ in range(2))
+        """Reads some samples twice, alone and in a batch; raises `SourceError` where a sample differs.
+
+        Because augmentation is on, or because the collate function orders or mixes samples.
+        """
+        for row in sorted({int(row) for row in np.linspace(0, len(self) - 1, TWICE)}):
+            once, again = self._alone(row), self._alone(row)
             if not same(once.inputs, again.inputs):
                 raise SourceError(
                     f"{self.where(row)} differs when it is read twice: augmentation is on, and scores would be those "
                     f"of one draw. Give the data set with the transforms of evaluation{_transform(self.dataset)}"
                 )
+        together = next(replace(self, workers=0).blocks(0, min(self.batch, len(self), TWICE)))
+        for k in range(len(together.labels)):
+            alone = self._alone(k)
+            inputs = zip(tensors_of(alone.inputs), tensors_of(together.inputs), strict=True)
+            moved = any(one.shape[1:] == other.shape[1:] and not same(one[0], other[k]) for one, other in inputs)
+            if moved or not bool(np.all(numpy_of(alone.labels, "labels")[0] == numpy_of(together.labels, "labels")[k])):
+                raise SourceError(
+                    f"{self.where(k)} is another in a batch: the collate_fn orders or mixes samples; give one that "
+                    "keeps them in order"
+                )
+
+    def _alone(self, row: int) -> Block:
+        return next(replace(self, rows=self.rows[[row]], ids=self.ids[row : row + 1], weights=None, workers=0).blocks())
 
     def where(self, row: int) -> str:
         """A sample in words."""
@@ -172,6 +201,10 @@ class Examples:
         if missing := [name for name in wanted if name not in batch]:
             raise SourceError(f"items have no entry {missing[0]!r} to take as an input; theirs are {some(list(batch))}")
         given = {name: batch[name] for name in wanted}
+        if loose := next((name for name, value in given.items() if not isinstance(value, Tensor)), None):
+            raise SourceError(
+                f'entry {loose!r} of the items makes no tensor; with a Hugging Face data set, .with_format("torch")'
+            )
         if not given:
             raise SourceError(
                 f"no entry beside the label {label!r} is an image or numbers; items have {some(list(batch))}"

@@ -19,8 +19,10 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", 
 
 
 def image_tensor(image: Image.Image) -> Float32[Tensor, "c h w"]:
-    """A picture as numbers in [0, 1], grey ones with one channel, all others as RGB."""
-    plain = image if image.mode in ("L", "RGB") else image.convert("L" if image.mode in ("1", "I;16") else "RGB")
+    """A picture as numbers in [0, 1], grey ones (16 bits too) with one channel, all others as RGB."""
+    if image.mode.startswith("I"):
+        return torch.from_numpy(np.asarray(image, dtype=np.float32)[None] / 65535)
+    plain = image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
     pixels = np.asarray(plain, dtype=np.float32) / 255
     return torch.from_numpy(pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
@@ -54,9 +56,8 @@ class ImageFolder:
                 2,
             )
         self.files = tuple(file for file in files if file not in set(self.skipped))
-        names = [file.relative_to(self.folder).parts[0] for file in self.files]
-        self.classes = tuple(sorted(set(names)))
-        self.labels = tuple(self.classes.index(name) for name in names)
+        self.classes = tuple(sorted({file.relative_to(self.folder).parts[0] for file in files}))
+        self.labels = tuple(self.classes.index(file.relative_to(self.folder).parts[0]) for file in self.files)
         self.ids = tuple(file.relative_to(self.folder).as_posix() for file in self.files)
         if not self.files:
             raise SourceError(f"none of the {len(files)} images in {folder} can be decoded")

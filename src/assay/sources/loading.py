@@ -78,6 +78,13 @@ def same(one: Any, other: Any) -> bool:
     return bool(np.all(one == other))
 
 
+def tensors_of(inputs: Any) -> list[Any]:
+    """The tensors of a batch of inputs."""
+    if isinstance(inputs, Mapping):
+        return list(inputs.values())
+    return list(inputs) if isinstance(inputs, tuple) else [inputs]
+
+
 def spoken(batch: Any) -> str:
     """What a batch is, in words."""
     return f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, tuple | list) else "")

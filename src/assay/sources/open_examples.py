@@ -16,7 +16,7 @@ from torch.utils import data as td
 from ..errors import ShapeError, SourceError
 from .arrays import column, numpy_of
 from .convert import some
-from .examples import BATCH, LABELS, Examples, Samples
+from .examples import LABELS, Examples, Samples
 from .images import ImageFolder
 
 
@@ -57,21 +57,24 @@ def _of_arrays(data: Sequence[Any], ids: Any, weights: Any) -> Examples:
 
 
 def _of_loader(loader: td.DataLoader[Any], label: str | None, inputs: Sequence[str]) -> Examples:
-    sampler: Any = loader.sampler
     dataset: Any = loader.dataset
-    if isinstance(sampler, td.SubsetRandomSampler):
+    batches: Any = loader.batch_sampler
+    if isinstance(dataset, td.IterableDataset):
+        return _of_dataset(dataset, label, inputs)
+    if batches is None:
+        raise SourceError("the loader has batch_size=None: its items are batches already; give the data set itself")
+    sampler: Any = batches.sampler if type(batches) is td.BatchSampler else batches
+    if type(sampler) is td.SubsetRandomSampler:
         dataset = td.Subset(dataset, sorted(int(k) for k in sampler.indices))
-    elif isinstance(sampler, td.RandomSampler) and (sampler.replacement or sampler.num_samples != len(dataset)):
+    elif type(sampler) is td.RandomSampler and (sampler.replacement or len(sampler) != len(dataset)):
         raise SourceError("the loader draws samples with replacement, or some of them; give the data set itself")
-    elif not isinstance(dataset, td.IterableDataset) and not isinstance(
-        sampler, td.SequentialSampler | td.RandomSampler
-    ):
+    elif type(sampler) not in (td.SequentialSampler, td.RandomSampler) or len(sampler) != len(dataset):
         raise SourceError(
             f"the loader's {type(sampler).__name__} cannot be put back into order; give the data set itself"
         )
     found = _of_dataset(dataset, label, inputs)
     collate = found.collate if loader.collate_fn is td.default_collate else loader.collate_fn
-    return replace(found, collate=collate, batch=loader.batch_size or BATCH, workers=loader.num_workers)
+    return replace(found, collate=collate, batch=batches.batch_size, workers=loader.num_workers)
 
 
 def _of_dataset(dataset: Any, label: str | None, inputs: Sequence[str]) -> Examples:
@@ -87,16 +90,29 @@ def _of_dataset(dataset: Any, label: str | None, inputs: Sequence[str]) -> Examp
     if not len(dataset):
         raise SourceError(f"the {type(dataset).__name__} is empty; there is nothing to audit")
     classes = _classes(dataset, label)
+    if classes is not None and len(set(classes)) < len(classes):
+        classes = None  # names that repeat name nothing
     return Examples(dataset, np.arange(len(dataset)), _ids(dataset), classes, label=label, inputs=tuple(inputs))
 
 
 def _weighed(found: Examples, ids: Any, weights: Any) -> Examples:
+    ids, weights = _column(found, ids), _column(found, weights)
     for given, name in ((ids, "ids"), (weights, "weights")):
         if given is not None and len(given) != len(found):
             raise ShapeError(f"{len(found)} samples, but {len(given)} {name}; give one per sample")
     if ids is not None:
         found = replace(found, ids=column(ids, "ids"))
     return found if weights is None else replace(found, weights=numpy_of(weights, "weights").astype(np.float64))
+
+
+def _column(found: Examples, given: Any) -> Any:
+    """A column of a Hugging Face data set by its name; anything else as it is."""
+    if not isinstance(given, str):
+        return given
+    names = getattr(found.dataset, "column_names", None)
+    if names is None or given not in names:
+        raise SourceError(f"these samples have no column {given!r}; give an array, one value a sample")
+    return list(found.dataset[given])
 
 
 def _ids(dataset: Any) -> pa.Array:
@@ -118,6 +134,8 @@ def _classes(dataset: Any, label: str | None) -> tuple[str, ...] | None:
     if isinstance(dataset, td.ConcatDataset):
         found = {_classes(part, label) for part in dataset.datasets}
         return found.pop() if len(found) == 1 else None
+    if getattr(dataset, "target_transform", None) is not None:
+        return None  # codes are no longer those that the names belong to
     features = getattr(dataset, "features", None)  # of a Hugging Face data set
     if isinstance(features, Mapping):
         names = [label] if label else [name for name in LABELS if name in features]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -57,7 +58,23 @@ class Memory:
         yield from rebatch(chosen.to_batches(max_chunksize=size), size)
 
     def take(self, columns: Sequence[str], rows: np.ndarray) -> pa.RecordBatch:
-        return plain(_one(self.table.select(list(columns)).take(pa.array(rows))))
+        """From the batches that hold the rows alone: Arrow would join all of a chunked column first."""
+        wanted, order = np.unique(rows, return_inverse=True)
+        pieces = [pa.RecordBatch.from_pylist([], schema=pa.schema([self.schema.field(name) for name in columns]))]
+        for k, batch in enumerate(self._batches):
+            first, last = np.searchsorted(wanted, [self._starts[k], self._starts[k] + len(batch)])
+            if first < last:
+                inside = pa.array(wanted[first:last] - self._starts[k])
+                pieces.append(plain(batch.select(list(columns)).take(inside)))
+        return join(pieces).take(pa.array(order.ravel()))
+
+    @cached_property
+    def _batches(self) -> list[pa.RecordBatch]:
+        return self.table.to_batches()
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum([len(batch) for batch in self._batches])]).astype(np.int64)
 
     def limits(self, columns: Sequence[str]) -> tuple[float, float] | None:
         return _extremes(values(self.table.column(name)) for name in columns)

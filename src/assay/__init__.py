@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .auditing.explain import Explanation
     from .auditing.group import GroupEffect
     from .auditing.load import load
+    from .auditing.regions import Regions
     from .auditing.result import Audit
     from .auditing.run import audit
     from .auditing.shift import Share, Shift
@@ -58,6 +59,7 @@ _HOMES = {
     "Leverage": "leverage",
     "NearDuplicates": "explore.duplicates",
     "Refits": "influence.refit",
+    "Regions": "auditing.regions",
     "Share": "auditing.shift",
     "Shift": "auditing.shift",
     "Trace": "explore.trace",
@@ -98,6 +100,7 @@ __all__ = [
     "NearDuplicates",
     "OutputError",
     "Refits",
+    "Regions",
     "SeparableError",
     "ShapeError",
     "Share",

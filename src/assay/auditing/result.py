@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import torch
 from torch import nn
 
@@ -21,7 +20,6 @@ from ..curvature.dense import Curvature
 from ..engine import check_manifest
 from ..errors import OutputError, ShapeError, SourceError, UnknownIdError
 from ..explore.duplicates import WITHIN
-from ..explore.kinds import KINDS
 from ..explore.trust import TrustReport
 from ..features.network import encoded_samples
 from ..head import Head
@@ -36,11 +34,10 @@ from .group import GroupEffect, group_effect
 from .match import open_matching, score_new
 from .model import encoded_by
 from .passes import load_state
-from .select import own_columns, select
+from .regions import Regions, find_regions
+from .select import own_columns, select, top_rows
 from .shift import Shift, shift_of, thin_unseen
 from .target import check_target
-
-SCORES = {kind: f"{kind.replace('-', '_')}_score" for kind in KINDS[1:]}
 
 
 @dataclass(frozen=True)
@@ -125,21 +122,7 @@ class Audit:
 
         `by` defaults to `cooks_distance`, or to the kind's own score where only one `kind` is asked for.
         """
-        if kind is not None and kind not in KINDS:
-            raise ShapeError(f"kind={kind!r} is not one of {', '.join(KINDS)}")
-        by = by or SCORES.get(kind or "", "cooks_distance")
-        schema = self.dataset.schema
-        if by not in schema.names or not pa.types.is_floating(schema.field(by).type):
-            raise ShapeError(f"by={by!r} is not a score; choose one of {', '.join(_scores(schema))}")
-        best: pa.Table | None = None
-        for shard in self.folder.shards():
-            table = pq.read_table(shard)
-            if kind is not None:
-                table = table.filter(pc.equal(table["kind"].cast(pa.string()), kind))
-            joined = table if best is None else pa.concat_tables([best, table])
-            best = joined.sort_by([(by, "descending"), ("row", "ascending")]).slice(0, n)
-        assert best is not None
-        return best.combine_chunks()
+        return top_rows(self.folder.shards(), n, kind=kind, by=by)
 
     def rows_of(self, ids: Sequence[Any]) -> pa.Table:
         """The score rows of these samples, in the order asked; raises `UnknownIdError`."""
@@ -238,6 +221,12 @@ class Audit:
             None if weight is None else torch.tensor(weight, dtype=torch.float64), order=order, refit=refit,
         )  # fmt: skip
 
+    def regions(
+        self, columns: Sequence[str] | None = None, *, top: int = 8, resamples: int = 10, seed: int = 0
+    ) -> Regions:
+        """Where in the space of the source's numeric columns (or of those named) the influence is; see `Regions`."""
+        return find_regions(self.source, self.folder, columns, top=top, resamples=resamples, seed=seed)
+
     def near_duplicates(self, *, within: float = WITHIN) -> pa.Table:
         """Samples that hide each other from leave-one-out, scored with their whole group left out.
 
@@ -292,8 +281,3 @@ class Audit:
         target = self.check_target(to, overwrite=overwrite)
         self.check_source()
         return export(self.source, self.folder.shards(), target)
-
-
-def _scores(schema: pa.Schema) -> list[str]:
-    targets = {"given_label", "suggested_label", "predicted_label"}  # floats for a regression
-    return [name for name in schema.names if pa.types.is_floating(schema.field(name).type) and name not in targets]

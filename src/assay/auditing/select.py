@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import ShapeError, SourceError
+from ..explore.kinds import KINDS
 from ..sources.convert import some
 from ..sources.source import Source
 from ..sources.table import TableSource
@@ -29,6 +30,9 @@ COMPARED: dict[type[ast.cmpop], Callable[[Any, Any], pc.Expression]] = {
     ast.Gt: lambda a, b: a > b,
     ast.GtE: lambda a, b: a >= b,
 }
+
+
+SCORES = {kind: f"{kind.replace('-', '_')}_score" for kind in KINDS[1:]}
 
 
 def select(shards: Sequence[Path], source: Source, where: str) -> pa.Table:
@@ -140,3 +144,27 @@ def _refused(node: ast.expr, where: str) -> ShapeError:
         f"where={where!r}: {ast.unparse(node)!r} is not allowed; compare columns with numbers and strings by "
         "== != < <= > >= in, joined by and, or, not"
     )
+
+
+def top_rows(shards: Sequence[Path], n: int, *, kind: str | None, by: str | None) -> pa.Table:
+    """The n highest rows by a score, one shard in memory at a time; `ShapeError` for an unknown kind or score."""
+    if kind is not None and kind not in KINDS:
+        raise ShapeError(f"kind={kind!r} is not one of {', '.join(KINDS)}")
+    by = by or SCORES.get(kind or "", "cooks_distance")
+    schema = pq.read_schema(shards[0])
+    if by not in schema.names or not pa.types.is_floating(schema.field(by).type):
+        raise ShapeError(f"by={by!r} is not a score; choose one of {', '.join(_scores(schema))}")
+    best: pa.Table | None = None
+    for shard in shards:
+        table = pq.read_table(shard)
+        if kind is not None:
+            table = table.filter(pc.equal(table["kind"].cast(pa.string()), kind))
+        joined = table if best is None else pa.concat_tables([best, table])
+        best = joined.sort_by([(by, "descending"), ("row", "ascending")]).slice(0, n)
+    assert best is not None
+    return best.combine_chunks()
+
+
+def _scores(schema: pa.Schema) -> list[str]:
+    targets = {"given_label", "suggested_label", "predicted_label"}  # floats for a regression
+    return [name for name in schema.names if pa.types.is_floating(schema.field(name).type) and name not in targets]

@@ -8,6 +8,7 @@ torch is imported when a command runs, not for --help.
 from .audits import app as _audits
 from .demos import app as _demos
 from .depth import app
+from .space import app as _space
 
-assert app is _audits is _demos  # each module adds its commands to the one app
+assert app is _audits is _demos is _space  # each module adds its commands to the one app
 __all__ = ["app"]

@@ -74,7 +74,7 @@ def audit(
             weights or layer or not refit or damping or device or skip_corrupt or (precision, keep) != ("fp32", "auto")
         ):
             raise typer.BadParameter(
-                "--weights, --layer, --no-refit, --damping, --device, --precision, --keep, --skip-corrupt are of a --model"
+                "--weights, --layer, --no-refit, --damping, --device, --precision, --keep, --skip-corrupt: of a --model"
             )
         if dry_run:
             _print_plan(_plan(data, {**given, "image_shape": shape}, family, penalty), as_json=as_json)

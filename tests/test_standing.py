@@ -42,7 +42,7 @@ LAYERS = [
     {"explore"},
     {"auditing"},
     {"canvas", "plots", "inline"},
-    {"report"},
+    {"report", "cut_page"},
     {"__init__"},
     {"cli"},
     {"__main__"},

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .auditing.cuts import Cut
     from .auditing.explain import Explanation
     from .auditing.group import GroupEffect
     from .auditing.load import load
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .auditing.run import audit
     from .auditing.shift import Share, Shift
     from .classical import Classical, classical_cooks_distance, classical_diagnostics
+    from .cut_page import write_cuts
     from .errors import (
         AssayError,
         AssayWarning,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Audit": "auditing.result",
     "Classical": "classical",
+    "Cut": "auditing.cuts",
     "Encoding": "features.keep",
     "Explanation": "auditing.explain",
     "ImageFolder": "sources.images",
@@ -77,6 +80,7 @@ _HOMES = {
     "open_source": "sources.open",
     "refit_without": "influence.refit",
     "trace": "explore.trace",
+    "write_cuts": "cut_page",
     "write_report": "report",
 }
 
@@ -86,6 +90,7 @@ __all__ = [
     "Audit",
     "Classical",
     "ConvergenceError",
+    "Cut",
     "Encoding",
     "EngineError",
     "Explanation",
@@ -123,6 +128,7 @@ __all__ = [
     "open_source",
     "refit_without",
     "trace",
+    "write_cuts",
     "write_report",
 ]
 

@@ -25,7 +25,9 @@ from .folder import Folder
 ROWS = 300_000  # of all samples, drawn evenly, among which boxes are sought
 TOP = 5_000  # of the most influential, at most, that are clustered
 TOP_SHARE = 0.01
-SCORES = ("row", "id", "given_label", "suggested_label", "cooks_distance", "loo_margin", "kind")
+SCORES = (
+    "row", "id", "given_label", "suggested_label", "predicted_label", "cooks_distance", "loo_margin", "kind",
+)  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -62,10 +64,10 @@ def find_regions(
     stable = stability(search, X, influence, boxes, resamples=resamples) if resamples else [float("nan")] * len(boxes)
     totals = [_Total(box) for box in boxes]
     everything = _Total(Box((-np.inf,) * len(names), (np.inf,) * len(names)))
-    for part, scores in _parts(source, folder, names):
+    for part, scores in parts(source, folder, names):
         for total in (*totals, everything):
             total.add(part, scores)
-    spans = X.min(0), X.max(0)
+    spans = [_Span(float(x.min()), float(x.max()), len(np.unique(x))) for x in X.T]
     rules = [total.row(names, everything, spans, s) for total, s in zip(totals, stable, strict=True)]
     return Regions(names, _table(rules, RULES), _clusters(best, X, names, everything.influence), tuple(boxes))
 
@@ -92,15 +94,20 @@ def numeric_columns(source: Source, asked: Sequence[str] | None) -> tuple[str, .
     return tuple(dict.fromkeys(asked))
 
 
-def _parts(source: Source, folder: Folder, names: Sequence[str]) -> Iterator[tuple[Floats, pa.Table]]:
-    """The columns `[b, d]` and the scores of the same rows, shard by shard."""
+def parts(source: Source, folder: Folder, names: Sequence[str]) -> Iterator[tuple[Floats, pa.Table]]:
+    """The columns `[b, d]` and the scores of the same rows, with `held_out` (weight zero), shard by shard."""
     assert isinstance(source, TableSource)
-    start = 0
+    start, weight = 0, source.choice.weight
     for shard in folder.shards():
         scores = pq.read_table(shard, columns=list(SCORES))
         stop = start + len(scores)
-        pieces = [_floats(batch, names) for batch in source.store.read(names, start, stop, 65_536)]
-        yield np.concatenate(pieces), scores
+        read = [*names, *([weight] if weight is not None and weight not in names else [])]
+        batches = list(source.store.read(read, start, stop, 65_536))
+        held = [np.zeros(len(b), bool) if weight is None else _floats(b, [weight])[:, 0] == 0 for b in batches]
+        yield (
+            np.concatenate([_floats(b, names) for b in batches]),
+            scores.append_column("held_out", pa.array(np.concatenate(held))),
+        )
         start = stop
 
 
@@ -118,7 +125,7 @@ def _sample(
     drawn: list[Floats] = []
     influences: list[Floats] = []
     best: list[dict[str, Any]] = []
-    for k, (X, scores) in enumerate(_parts(source, folder, names)):
+    for k, (X, scores) in enumerate(parts(source, folder, names)):
         influence = scores["cooks_distance"].to_numpy()
         chosen = np.random.default_rng([seed, k]).random(len(X)) < share
         drawn.append(X[chosen])
@@ -152,12 +159,11 @@ class _Total:
             counted = chosen["given_label"].value_counts()
             self.classes.update({str(c["values"].as_py()): c["counts"].as_py() for c in counted})
 
-    def row(
-        self, names: Sequence[str], everything: _Total, spans: tuple[Floats, Floats], stable: float
-    ) -> dict[str, Any]:
+    def row(self, names: Sequence[str], everything: _Total, spans: Sequence[_Span], stable: float) -> dict[str, Any]:
         coverage = self.rows / everything.rows
         share = self.influence / (everything.influence or 1.0)
-        volume = float(np.prod([_share(*side) for side in zip(self.box.low, self.box.high, *spans, strict=True)]))
+        sides = zip(self.box.low, self.box.high, spans, strict=True)
+        volume = float(np.prod([span.share(low, high) for low, high, span in sides]))
         return {
             "rule": self.box.sentence(names),
             "rows": self.rows,
@@ -185,10 +191,19 @@ CLUSTERS = {
 }  # fmt: skip
 
 
-def _share(low: float, high: float, least: float, most: float) -> float:
-    """Of a column's span, the part between two bounds; a single value of a column counts as a hundredth."""
-    span = most - least
-    return max((min(high, most) - max(low, least)) / span, 0.01) if span else 1.0
+@dataclass(frozen=True)
+class _Span:
+    """The values of a column: from `least` to `most`, so many `distinct` ones."""
+
+    least: float
+    most: float
+    distinct: int
+
+    def share(self, low: float, high: float) -> float:
+        """Of the span, the part between two bounds; a single value counts as one of the distinct ones."""
+        span = self.most - self.least
+        part = (min(high, self.most) - max(low, self.least)) / span if span else 1.0
+        return part if part > 0 else 1 / self.distinct
 
 
 def _table(rows: list[dict[str, Any]], schema: dict[str, Any]) -> pa.Table:

@@ -26,6 +26,7 @@ from ..head import Head
 from ..sources.identity import ids_of_type
 from ..sources.open import reopen
 from ..sources.source import Source
+from .cuts import Cut, find_cuts
 from .duplicates import duplicate_table
 from .explain import Explanation, explain_rows
 from .export import export
@@ -226,6 +227,10 @@ class Audit:
     ) -> Regions:
         """Where in the space of the source's numeric columns (or of those named) the influence is; see `Regions`."""
         return find_regions(self.source, self.folder, columns, top=top, resamples=resamples, seed=seed)
+
+    def cuts(self, vary: Sequence[str], columns: Sequence[str] | None = None, *, top: int = 12) -> list[Cut]:
+        """The cuts along two columns, the other numeric ones fixed, that hold most influence; see `Cut`."""
+        return find_cuts(self.source, self.folder, vary, columns, top=top)
 
     def near_duplicates(self, *, within: float = WITHIN) -> pa.Table:
         """Samples that hide each other from leave-one-out, scored with their whole group left out.

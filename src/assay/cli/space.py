@@ -1,4 +1,4 @@
-"""Questions about the input space of an audited table: `assay regions`."""
+"""Questions about the input space of an audited table: `assay regions`, `assay cuts`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ def regions(
         audit = load(path)
         if to is not None:
             audit.check_target(to, overwrite=overwrite)
-        names = None if columns is None else [name.strip() for name in columns.split(",")]
-        found = audit.regions(names, top=top)
+        found = audit.regions(None if columns is None else _names(columns), top=top)
         if to is not None:
             write_table(found.rules, to)
         if as_json:
@@ -46,3 +45,30 @@ def regions(
         print(f"\n{len(found.clusters)} clusters of the most influential samples")
         for cluster in found.clusters.to_pylist()[:top]:
             print(f"  {cluster['rows']:,} about id {cluster['representative']}: {cluster['extent']}")
+
+
+@app.command()
+def cuts(
+    path: AuditPath,
+    vary: Annotated[str, typer.Option(help="The two columns swept, by a comma.")],
+    columns: Annotated[str | None, typer.Option(help="Columns to fix, by commas; else all other numeric ones.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Cuts, at most.")] = 12,
+    out: Annotated[Path, typer.Option(help="Folder to write: a page and its pictures.")] = Path("cuts"),
+    polar: Annotated[bool, typer.Option("--polar", help="Draw the two as distance and angle.")] = False,
+    format: Annotated[str, typer.Option(help="Of the pictures: png or svg.")] = "png",
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw the two-dimensional cuts that hold most influence: table and model side by side, and a page of them."""
+    with refusals():
+        from ..auditing.load import load
+        from ..cut_page import write_cuts
+
+        page = write_cuts(
+            load(path), out, _names(vary), columns=None if columns is None else _names(columns), top=top, polar=polar,
+            format=format, overwrite=overwrite,
+        )  # fmt: skip
+        print(f"page      {page}")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]

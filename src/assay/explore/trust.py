@@ -48,11 +48,11 @@ class RefitCheck:
 
     @property
     def correlation(self) -> float:
-        return _correlation(torch.tensor(self.predicted), torch.tensor(self.actual))
+        return _correlation(*(torch.tensor(values, dtype=torch.float64) for values in (self.predicted, self.actual)))
 
     @property
     def median_relative_error(self) -> float:
-        predicted, actual = torch.tensor(self.predicted), torch.tensor(self.actual)
+        predicted, actual = (torch.tensor(values, dtype=torch.float64) for values in (self.predicted, self.actual))
         return float(((predicted - actual).abs() / actual.abs().clamp(min=1e-300)).median())
 
 

@@ -48,6 +48,10 @@ def test_any_architecture_is_split_and_left_as_it_was(widths, bias, norm, dropou
     flags = [module.training for module in model.modules()]
     found = split(model, X)
     embeddings = found.embeddings(X, batch=7)
+    labels = torch.arange(40) % max(classes, 2)
+    family = "logistic" if classes == 1 else "softmax"
+    head = assay.Head.from_module(found.linear, embeddings, labels, family=family, l2=1e-3, damping=1e-3)
+    assert torch.isfinite(head.leverage(embeddings, labels).cooks_distance()).all()
     assert found.linear is model[-1]
     assert [module.training for module in model.modules()] == flags
     assert all(not module._forward_hooks for module in model.modules())

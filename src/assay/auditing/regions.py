@@ -22,7 +22,7 @@ from ..sources.source import Source
 from ..sources.table import TableSource
 from .folder import Folder
 
-ROWS = 300_000  # of all samples, drawn evenly, among which boxes are sought
+ROWS = 100_000  # of all samples, drawn evenly, among which boxes are sought
 TOP = 5_000  # of the most influential, at most, that are clustered
 TOP_SHARE = 0.01
 SCORES = (

@@ -157,7 +157,7 @@ def audit(
             recorded = kept(source, folder.source / "source.parquet")
             passes = Passes(regrouped(recorded, folder.work / "rows", shard_rows), folder, pool, progress, shard_rows)
             scan = passes.scan()
-        _say_once(scan, source)
+        _say_once(scan, source, dropped=trained is None or trained.refit)
         with folder.cleared_by(SeparableError, SingularCurvatureError, ConvergenceError):
             Job(passes, scan, chosen, l2, standardize, seed, encoder, trained).run(
                 {**identity, "source": folder.packed(spec_of(recorded))}
@@ -165,7 +165,7 @@ def audit(
     return Audit.open(folder, temporary, source)
 
 
-def _say_once(scan: Scan, source: Source) -> None:
+def _say_once(scan: Scan, source: Source, *, dropped: bool) -> None:
     """Warnings a user can act on: an index left out, columns that never vary, classes with a single sample."""
     if isinstance(source, TableSource):
         used = {*source.choice.used(), *source.columns}
@@ -176,7 +176,7 @@ def _say_once(scan: Scan, source: Source) -> None:
                 3,
             )
     constant = [name for name, same in zip(source.columns, scan.constant.tolist(), strict=True) if same]
-    if constant:
+    if constant and dropped:
         shown = ", ".join(constant[:5]) + (", …" if len(constant) > 5 else "")
         warnings.warn(
             f"{len(constant)} of {len(source.columns)} columns never vary and are left out: {shown}", AssayWarning, 3

@@ -5,10 +5,11 @@ reason; 2 wrong usage; 3 `assay trust` says "do not trust"; 130 interrupted (the
 torch is imported when a command runs, not for --help.
 """
 
+from .acas import app as _acas
 from .audits import app as _audits
 from .demos import app as _demos
 from .depth import app
 from .space import app as _space
 
-assert app is _audits is _demos is _space  # each module adds its commands to the one app
+assert app is _acas is _audits is _demos is _space  # each module adds its commands to the one app
 __all__ = ["app"]

@@ -8,23 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .acas import demo as acas
 from .audits import print_summary
 from .shell import Json, app, progress, refusals
 
 if TYPE_CHECKING:
     from ..auditing.result import Audit
 
-DEMOS = ("digits", "toys", "trace")
+DEMOS = ("digits", "toys", "trace", "acas")
 
 
 @app.command()
 def demo(
     name: Annotated[
-        str, typer.Argument(help="digits (an audit), toys (Fig. 1 of the paper) or trace (its Fig. 4).")
+        str,
+        typer.Argument(help="digits (an audit), toys (Fig. 1 of the paper), acas (Fig. 3), trace (Fig. 4)."),
     ] = "digits",
-    out: Annotated[Path | None, typer.Option(help="Folder to write; else audit-digits, demo-toys, demo-trace.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; else audit-digits or demo-NAME.")] = None,
     flips: Annotated[float, typer.Option(help="Share of the digits' labels to flip.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Of flips, points and weights.")] = 0,
+    table: Annotated[str, typer.Option(help="Of acas: hcas, or acasxu with --nets.")] = "hcas",
+    nets: Annotated[Path | None, typer.Option(help="Of acas: the published networks.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show on embedded data what assay finds: planted label errors, influential points, influence through training."""
@@ -34,9 +38,12 @@ def demo(
         if name == "digits":
             _digits(out or Path("audit-digits"), flips, seed, as_json=as_json)
             return
+        folder = out or Path(f"demo-{name}")
+        if name == "acas":
+            acas(folder, table, nets, seed, overwrite=True, as_json=as_json)
+            return
         from .toys import through_time, toys
 
-        folder = out or Path(f"demo-{name}")
         found = (toys if name == "toys" else through_time)(folder, seed, progress())
         if as_json:
             print(json.dumps(found, indent=2))

@@ -1,0 +1,142 @@
+"""The collision-avoidance tables: `assay acas table`, and `assay demo acas`, which audits one by its surrogate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .shell import Json, app, progress, refusals
+
+if TYPE_CHECKING:
+    from ..datasets.encounters import Encounters
+    from ..engine import Progress
+
+acas = typer.Typer(help="The collision-avoidance tables.", no_args_is_help=True)
+app.add_typer(acas, name="acas")
+
+HELD_OUT = 0.2
+
+
+@acas.command()
+def table(
+    kind: Annotated[
+        str, typer.Option(help="hcas (solved here) or acasxu (labelled by the published networks).")
+    ] = "hcas",
+    out: Annotated[Path, typer.Option(help="Folder to write, as Parquet files.")] = Path("table"),
+    nets: Annotated[
+        Path | None, typer.Option(help="The published networks: their NPZ, or the folder they are in.")
+    ] = None,
+    held_out: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the rows given weight zero.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the rows held out.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write a table of encounters: rho, theta, psi, v_own, v_int, tau, previous, advisory."""
+    with refusals():
+        from ..datasets.acas import SHARD, write_table
+        from ..engine import stage
+
+        told = progress()
+        found = encounters(kind, out / "labels", nets, held_out=held_out, seed=seed, told=told)
+        with stage(told, "write", -(-len(found) // SHARD)) as advance:
+            files = write_table(found, out, advance=advance)
+        if as_json:
+            print(
+                json.dumps({"name": found.name, "rows": len(found), "files": [str(file) for file in files]}, indent=2)
+            )
+            return
+        print(f"table     {found.name}: {len(found):,} rows in {len(files)} files")
+        print(f"folder    {out}/")
+
+
+def encounters(
+    kind: str,
+    labels: Path,
+    nets: Path | None,
+    *,
+    held_out: float,
+    seed: int,
+    told: Progress | None,
+    small: bool = False,
+) -> Encounters:
+    """The table called `kind`; its labels are kept in `labels` where they are solved for."""
+    from ..datasets.acas import PAIRS, acasxu_encounters, hcas_encounters
+    from ..datasets.acasxu import read_networks
+    from ..engine import stage
+
+    if kind == "hcas":
+        with stage(told, "solve", len(PAIRS)) as advance:
+            return hcas_encounters(labels, held_out=held_out, seed=seed, advance=advance)
+    if kind != "acasxu":
+        raise typer.BadParameter(f"--kind {kind} is neither hcas nor acasxu")
+    if nets is None:
+        raise typer.BadParameter("--kind acasxu needs the published networks: --nets FILE or FOLDER")
+    networks = read_networks(nets)
+    if small:
+        speeds = (200.0, 600.0, 1000.0)
+        return acasxu_encounters(networks, own=speeds, intruder=speeds, held_out=held_out, seed=seed)
+    return acasxu_encounters(networks, held_out=held_out, seed=seed)
+
+
+def demo(out: Path, kind: str, nets: Path | None, seed: int, *, overwrite: bool, as_json: bool) -> None:
+    """Builds a table, trains its surrogate, audits it by that, and writes regions, cuts and the report."""
+    import torch
+
+    from ..auditing.export import write_table
+    from ..auditing.run import audit
+    from ..cut_page import write_cuts
+    from ..engine import stage
+    from ..features.keep import Encoding
+    from ..models.schedules import one_cycle
+    from ..models.surrogate import surrogate
+    from ..models.training import Training, train
+    from ..report import write_report
+    from .audits import print_summary
+
+    told = progress()
+    found = encounters(kind, out / "labels", nets, held_out=HELD_OUT, seed=seed, told=told, small=True)
+    batch = next(found.batches(len(found)))
+    seen = batch.w > 0
+    ranges = [(float(column.min()), float(column.max())) for column in batch.x.T]
+    settings = Training(40, lr=5e-3, batch_size=2048, schedule=one_cycle(0.2), seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = surrogate(ranges, len(found.vocabulary))
+    with stage(told, "train the surrogate", settings.epochs) as advance:
+        train(net, batch.x[seen], batch.y[seen], settings, folder=out / "surrogate", advance=advance)
+    right = {
+        name: accuracy(net, batch.x[rows], batch.y[rows]) for name, rows in (("trained", seen), ("held out", ~seen))
+    }
+    del batch
+    result = audit(
+        found, model=net, refit=False, damping=1e-4, out=out / "audit", overwrite=overwrite, progress=told, seed=seed,
+        encoding=Encoding(keep="recompute"),
+    )  # fmt: skip
+    regions = result.regions(seed=seed)
+    write_table(regions.rules, out / "regions.csv")
+    page = write_cuts(result, out / "cuts", ["rho", "theta"], overwrite=True)
+    report = write_report(result)
+    if as_json:
+        extra = {"accuracy": right, "rules": regions.rules.to_pylist(), "cuts": str(page), "report": str(report)}
+        print(json.dumps({**result.summary(), "table": found.name, **extra}, indent=2, default=str))
+        return
+    print(f"table     {found.name}: {len(found):,} points, {HELD_OUT:.0%} held out")
+    print(
+        f"surrogate right on {right['trained']:.2%} of the points trained on, {right['held out']:.2%} of those held out"
+    )
+    print_summary(result, as_json=False, page=report)
+    for rule in regions.rules.slice(0, 3).to_pylist():
+        print(f"region    {rule['rule']}: {rule['coverage']:.1%} of points, {rule['influence_share']:.1%} of influence")
+    print(f"regions   {out / 'regions.csv'}")
+    print(f"cuts      {page}")
+
+
+def accuracy(net: Any, x: Any, y: Any) -> float:
+    """Share of rows whose largest logit is their class's."""
+    import torch
+
+    with torch.inference_mode():
+        right = sum(int((net(a).argmax(1) == b).sum()) for a, b in zip(x.split(65_536), y.split(65_536), strict=True))
+    return right / len(y)

@@ -44,6 +44,14 @@ def test_the_numbers_of_a_rule_are_those_of_its_rows(audit):
     assert first["lift"] > 2
 
 
+def test_where_to_sample_next_is_the_box_and_as_many_points(audit):
+    found = audit.regions(resamples=0)
+    needs = found.needs().to_pylist()
+    assert [row["points"] for row in needs] == found.rules["rows"].to_pylist()
+    assert [row["c_low"] for row in needs] == [box.low[2] for box in found.boxes]
+    assert set(needs[0]) == {"rule", "points", *(f"{name}_{side}" for name in "abc" for side in ("low", "high"))}
+
+
 def test_clusters_are_of_influential_samples(audit):
     clusters = audit.regions(resamples=0).clusters.to_pylist()
     assert clusters

@@ -52,6 +52,15 @@ class Regions:
     clusters: pa.Table
     boxes: tuple[Box, ...]
 
+    def needs(self) -> pa.Table:
+        """Where to sample next: for each rule its box, `<column>_low` to `<column>_high` (infinite where free), and
+        `points`, as many as it holds: the box is then sampled twice as densely."""
+        columns: dict[str, Any] = {"rule": self.rules["rule"], "points": self.rules["rows"]}
+        for j, name in enumerate(self.columns):
+            columns[f"{name}_low"] = pa.array([box.low[j] for box in self.boxes], pa.float64())
+            columns[f"{name}_high"] = pa.array([box.high[j] for box in self.boxes], pa.float64())
+        return pa.table(columns)
+
 
 def find_regions(
     source: Source, folder: Folder, columns: Sequence[str] | None, *, top: int, resamples: int, seed: int

@@ -116,6 +116,7 @@ def demo(out: Path, kind: str, nets: Path | None, seed: int, *, overwrite: bool,
     )  # fmt: skip
     regions = result.regions(seed=seed)
     write_table(regions.rules, out / "regions.csv")
+    write_table(regions.needs(), out / "needs.csv")
     page = write_cuts(result, out / "cuts", ["rho", "theta"], overwrite=True)
     report = write_report(result)
     if as_json:

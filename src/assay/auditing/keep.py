@@ -23,7 +23,13 @@ GROUPS = 4  # shards that a row group may hold before it is copied
 
 
 def kept(source: Source, path: Path) -> Source:
-    """The source as files: what lives in memory is written to `path` once."""
+    """The source as files: what lives in memory is written to `path` once, and so are the columns beside features that
+    are computed anew on every pass."""
+    if _is_recomputed(source):
+        assert isinstance(source, TableSource)
+        if not path.exists():
+            _write_columns(source, path)
+        return source
     if source.spec() is not None:
         return source
     if path.exists():
@@ -38,12 +44,30 @@ def kept(source: Source, path: Path) -> Source:
     return open_source(path)
 
 
-def spec_of(source: Source) -> dict[str, Any]:
-    """How to open a source that `kept` made."""
+def spec_of(source: Source, path: Path) -> dict[str, Any]:
+    """How to open a source that `kept` made with this path."""
     spec = source.spec()
     if spec is None:
         raise AssertionError(f"{type(source).__name__} was not kept")
+    if _is_recomputed(source):
+        return {**spec, "store": {**spec["store"], "files": [str(path.absolute())]}}
     return spec
+
+
+def _is_recomputed(source: Source) -> bool:
+    spec = source.spec()
+    return spec is not None and spec["store"]["kind"] == "recomputed"
+
+
+def _write_columns(source: TableSource, path: Path) -> None:
+    """All columns of the store but the features."""
+    names = [name for name in source.store.schema.names if name != source.choice.embedding]
+    path.parent.mkdir(exist_ok=True)
+    rows = 1 << 17
+    schema = pa.schema([source.store.schema.field(name) for name in names])
+    with atomic(path, resumes=True) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for batch in source.store.read(names, 0, len(source), rows):
+            writer.write_batch(batch.cast(schema), row_group_size=rows)
 
 
 def regrouped(source: Source, folder: Path, rows: int) -> Source:

@@ -160,7 +160,7 @@ def audit(
         _say_once(scan, source, dropped=trained is None or trained.refit)
         with folder.cleared_by(SeparableError, SingularCurvatureError, ConvergenceError):
             Job(passes, scan, chosen, l2, standardize, seed, encoder, trained).run(
-                {**identity, "source": folder.packed(spec_of(recorded))}
+                {**identity, "source": folder.packed(spec_of(recorded, folder.source / "source.parquet"))}
             )
     return Audit.open(folder, temporary, source)
 

@@ -103,7 +103,7 @@ def demo(out: Path, kind: str, nets: Path | None, seed: int, *, overwrite: bool,
     settings = Training(40, lr=5e-3, batch_size=2048, schedule=one_cycle(0.2), seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = surrogate(ranges, len(found.vocabulary))
+        net = surrogate(ranges, len(found.vocabulary), columns=found.columns)
     with stage(told, "train the surrogate", settings.epochs) as advance:
         train(net, batch.x[seen], batch.y[seen], settings, folder=out / "surrogate", advance=advance)
     right = {

@@ -33,6 +33,7 @@ from ..trained import weights_of
 from .encode import Encoded
 from .keep import Encoding, keep
 from .split import Split, split
+from .units import check_columns
 
 PENALISING = frozenset({"SGD", "Adam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "ASGD"})
 """Optimisers whose weight decay is the gradient of a penalty."""
@@ -154,6 +155,8 @@ class Network:
     def _split(self, samples: Samples) -> tuple[Split, str, TrainingLoss]:
         block = next(samples.blocks())
         model = self.encoding.placed(self.model)
+        if isinstance(samples, TableExamples) and isinstance(block.inputs, Tensor):
+            check_columns(model, samples.source.columns, block.inputs)
         found = split(model, block.inputs, layer=self.layer, half=self.encoding.precision == "bf16")
         loss = loss_of(self.loss if self.loss is not None else suggested_family(block, found.linear.out_features))
         return found, loss.family, loss

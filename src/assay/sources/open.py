@@ -13,6 +13,7 @@ from ..errors import SourceError
 from . import arrays, npz
 from .arrow_files import ArrowFiles
 from .choose import choose
+from .columns_only import ColumnsOnly
 from .csv import is_csv, kept_columns, parquet_from_csv, table_from_csv
 from .frame import is_frame, table_from, with_labels
 from .parquet import ParquetFiles, find
@@ -70,10 +71,8 @@ def reopen(spec: dict[str, Any]) -> Source:
     """The source whose `spec()` this is; raises `SourceError` where files or columns are gone."""
     kind = spec["store"]["kind"]
     if kind == "recomputed":
-        raise SourceError(
-            f"the audit recomputes its features by {spec['store']['encoder']}; give the model and its training set: "
-            "assay.load(path, data=, model=)"
-        )
+        store = ColumnsOnly(ParquetFiles.open(spec["store"]["files"]), "features", spec["store"]["encoder"])
+        return from_spec(spec, store)
     if kind == "arrow":
         source = from_spec(spec, ArrowFiles.open(spec["store"]["files"]))
     else:

@@ -32,7 +32,7 @@ from assay.datasets.hcas import RHO
 from assay.models.schedules import one_cycle
 from assay.models.surrogate import surrogate
 from assay.models.training import Training, train
-from assay.plots import cut_map
+from assay.plots import class_swatch, cut_map
 
 SURROGATES = ((0, 64), (1, 64), (2, 96))  # seed and width; the first is the one that is looked at
 EPOCHS = 40
@@ -228,6 +228,8 @@ def draw(cuts: list[Cut], classes: tuple[str, ...], path: Path) -> None:
         for ax, label, name in zip(column, ("given_label", "predicted_label"), ("table", "model"), strict=True):
             cut_map(cut, label, classes, ax=ax)
             ax.set_title(f"{name}: {cut.title.replace('psi', 'ψ').replace('tau', 'τ')}", fontsize=8)
+    swatches = [class_swatch(k, name) for k, name in enumerate(classes)]
+    figure.legend(handles=swatches, loc="outside lower center", ncols=len(classes), frameon=False)
     figure.savefig(path, dpi=110)
 
 

@@ -13,13 +13,14 @@ from .audit import (
     score_distribution,
 )
 from .curves import recall_against_effort, roc_curves
-from .cuts import cut_figure, cut_map, draw_encounter
+from .cuts import class_swatch, cut_figure, cut_map, draw_encounter
 from .influence import influence_plot
 from .points import influence_as_size, influence_as_transparency
 from .trace import trace_multiples, trace_shares
 
 __all__ = [
     "class_bars",
+    "class_swatch",
     "confusion_pairs",
     "cut_figure",
     "cut_map",

@@ -82,7 +82,7 @@ def cut_figure(cut: Cut, classes: Sequence[Any], *, polar: bool = False) -> Figu
         ax.set_title(name, fontsize=11, color=INK)
     if encounter:
         draw_encounter(cut.values, ax=axes[2])
-    swatches = [_swatch(k, str(name)) for k, name in enumerate(classes)]
+    swatches = [class_swatch(k, str(name)) for k, name in enumerate(classes)]
     figure.legend(handles=swatches, loc="outside lower center", ncols=len(classes), frameon=False, labelcolor=INK)
     share = f"{cut.influence_share:.2%} of the influence"
     figure.suptitle(f"{cut.title}: {len(cut.rows):,} samples, {share}", fontsize=11, color=INK)
@@ -164,5 +164,6 @@ def _dark(color: str) -> tuple[float, float, float]:
     return 0.72 * red, 0.72 * green, 0.72 * blue
 
 
-def _swatch(k: int, name: str) -> Any:
+def class_swatch(k: int, name: str) -> Line2D:
+    """The k-th class's colour beside its name, for a legend."""
     return Line2D([], [], marker="s", ls="", ms=8, color=PALETTE[k % len(PALETTE)], label=name)

@@ -89,4 +89,6 @@ def test_a_networks_table_keeps_its_columns(tmp_path):
         again = assay.load(audit.save(tmp_path / keep).path)
         known = audit.regions(resamples=0).rules.drop_columns(["stability"])
         assert again.regions(resamples=0).rules.drop_columns(["stability"]).equals(known)
+        again.export(tmp_path / f"{keep}.parquet")
+        assert len(pd.read_parquet(tmp_path / f"{keep}.parquet")) == N
         assert again.cuts(["a", "b"], top=2)[0].rows.equals(audit.cuts(["a", "b"], top=2)[0].rows)

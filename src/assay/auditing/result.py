@@ -23,6 +23,7 @@ from ..explore.duplicates import WITHIN
 from ..explore.trust import TrustReport
 from ..features.network import encoded_samples
 from ..head import Head
+from ..sources.columns_only import ColumnsOnly
 from ..sources.identity import ids_of_type
 from ..sources.open import reopen
 from ..sources.source import Source
@@ -97,6 +98,8 @@ class Audit:
 
     @cached_property
     def _unchanged(self) -> bool:
+        if isinstance(getattr(self.source, "store", None), ColumnsOnly):
+            return True  # the audit's own copy
         return self.source.fingerprint() == self.info["fingerprint"]
 
     @property

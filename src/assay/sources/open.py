@@ -71,7 +71,8 @@ def reopen(spec: dict[str, Any]) -> Source:
     """The source whose `spec()` this is; raises `SourceError` where files or columns are gone."""
     kind = spec["store"]["kind"]
     if kind == "recomputed":
-        store = ColumnsOnly(ParquetFiles.open(spec["store"]["files"]), "features", spec["store"]["encoder"])
+        files = ParquetFiles.open(spec["store"]["files"])
+        store = ColumnsOnly(files, spec["choice"]["embedding"], spec["store"]["encoder"])
         return from_spec(spec, store)
     if kind == "arrow":
         source = from_spec(spec, ArrowFiles.open(spec["store"]["files"]))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -22,17 +23,17 @@ def summarise(shards: Iterable[Path]) -> dict[str, Any]:
     sole = issues = 0
     for shard in shards:
         table = pq.read_table(shard, columns=[*NAMES, "loo_loss"])
-        sole += pc.sum(pc.is_nan(table["loo_loss"])).as_py()
-        issues += pc.sum(table["is_label_issue"]).as_py()
-        kinds.update(table["kind"].to_pylist())
+        sole += pc.sum(pc.is_nan(table["loo_loss"])).as_py() or 0
+        issues += pc.sum(table["is_label_issue"]).as_py() or 0
+        kinds.update({kind: count for kind, count in _counts(table, "kind")})
         if _labels_are_numbers(table):
             continue
-        given, suggested = table["given_label"].to_pylist(), table["suggested_label"].to_pylist()
-        by_class.update(zip(given, table["kind"].to_pylist(), strict=True))
-        flagged = zip(given, suggested, table["is_label_issue"].to_pylist(), strict=True)
-        pairs = [(a, b) for a, b, issue in flagged if issue]
+        flagged = table.filter(table["is_label_issue"])
+        by_class.update({(label, kind): count for label, kind, count in _counts(table, "given_label", "kind")})
+        pairs = {(a, b): count for a, b, count in _counts(flagged, "given_label", "suggested_label")}
         confusion.update(pairs)
-        issues_by_class.update(str(a) for a, _ in pairs)
+        for (a, _), count in pairs.items():
+            issues_by_class[str(a)] += count
     return {
         "kinds": dict(kinds),
         "label_issues": issues,
@@ -41,6 +42,13 @@ def summarise(shards: Iterable[Path]) -> dict[str, Any]:
         "kinds_by_class": [[label, kind, count] for (label, kind), count in by_class.most_common()],
         "confusion": [[a, b, count] for (a, b), count in confusion.most_common()],
     }
+
+
+def _counts(table: pa.Table, *names: str) -> list[tuple[Any, ...]]:
+    """Each combination of these columns' values with how many rows have it, in the order of their first rows."""
+    plain = pa.table({name: table[name].cast(pa.string()) if name == "kind" else table[name] for name in names})
+    counted = plain.group_by(list(names), use_threads=False).aggregate([([], "count_all")])
+    return list(zip(*(counted[name].to_pylist() for name in (*names, "count_all")), strict=True))
 
 
 def _labels_are_numbers(table: Any) -> bool:

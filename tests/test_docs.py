@@ -41,7 +41,11 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def commands() -> dict[str, Any]:
     from assay.cli import app
 
-    return dict(sorted(vars(typer.main.get_command(app))["commands"].items()))
+    found = dict(vars(typer.main.get_command(app))["commands"])
+    for name, group in [(name, command) for name, command in found.items() if hasattr(command, "commands")]:
+        del found[name]
+        found |= {f"{name} {below}": command for below, command in group.commands.items()}
+    return dict(sorted(found.items()))
 
 
 def described(name: str, command: Any) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .design import Design
@@ -48,8 +48,7 @@ def read_head(path: str | Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["head"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
-        return _fields(header, tensors)
+        return _fields(header, load_file(path))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as cause:
         raise OutputError(f"{path} is not a head that assay saved ({cause}); audit again to make it") from cause
 

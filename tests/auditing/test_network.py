@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import skorch
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -502,7 +503,6 @@ def test_bfloat16_is_close_and_says_so(trained):
 
 
 def test_a_skorch_net_is_its_module(trained):
-    skorch = pytest.importorskip("skorch")
     net = skorch.NeuralNetClassifier(network, criterion=nn.CrossEntropyLoss, max_epochs=2, verbose=0, module__seed=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

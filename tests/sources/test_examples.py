@@ -2,6 +2,7 @@
 
 import os
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -280,7 +281,6 @@ def test_weights_and_ids_go_along():
 
 
 def hugging_face(**columns):
-    datasets = pytest.importorskip("datasets")
     names = datasets.ClassLabel(names=["cat", "ant", "bee"])
     features = datasets.Features({"image": datasets.Image(), "label": names, **columns})
     pictures = [Image.fromarray(np.full((4, 4, 3), k, np.uint8)) for k in range(20)]
@@ -289,8 +289,6 @@ def hugging_face(**columns):
 
 
 def test_a_hugging_face_data_set_brings_its_class_names():
-    import datasets
-
     found = open_examples(hugging_face(caption=datasets.Value("string")))
     assert found.classes == ("cat", "ant", "bee")
     block = next(found.blocks())
@@ -313,7 +311,6 @@ def test_a_hugging_face_transform_is_applied():
 
 
 def test_columns_of_a_hugging_face_data_set_are_ids_and_weights():
-    datasets = pytest.importorskip("datasets")
     columns = {"x": X.tolist(), "y": Y.tolist(), "key": [f"k{k}" for k in range(20)], "w": [0.5] * 20}
     rows = datasets.Dataset.from_dict(columns).with_format("torch", columns=["x", "y"], output_all_columns=True)
     block = next(open_examples(rows, inputs=["x"], ids="key", weights="w").blocks())
@@ -328,8 +325,14 @@ def test_columns_of_a_hugging_face_data_set_are_ids_and_weights():
 
 
 def test_numeric_hugging_face_columns_are_inputs():
-    datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_dict({"x": X.tolist(), "target": Y.tolist()}).with_format("torch")
     block = next(open_examples(rows).blocks())
     assert torch.equal(block.inputs, X)
     assert block.labels.tolist() == Y.tolist()
+
+
+def test_a_target_that_is_nan_is_no_other_sample():
+    targets = Y.double()
+    targets[4] = torch.nan
+    open_examples((X, targets)).check_unchanging()
+    open_examples(td.TensorDataset(X, targets)).check_unchanging()

@@ -14,7 +14,8 @@ from torch import Tensor, nn, serialization
 from ..errors import SourceError
 
 _serialization: Any = serialization
-NEEDS_CODE: type[Exception] = _serialization.pickle.UnpicklingError  # what `weights_only=True` raises
+NEEDS_CODE: type[Exception] = _serialization.pickle.UnpicklingError
+"""What `torch.load(weights_only=True)` raises for a file that needs code; torch's name, as assay imports no pickle."""
 
 
 def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> nn.Module:

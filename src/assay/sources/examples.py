@@ -156,7 +156,7 @@ class Examples:
             alone = self._alone(k)
             inputs = zip(tensors_of(alone.inputs), tensors_of(together.inputs), strict=True)
             moved = any(one.shape[1:] == other.shape[1:] and not same(one[0], other[k]) for one, other in inputs)
-            if moved or not bool(np.all(numpy_of(alone.labels, "labels")[0] == numpy_of(together.labels, "labels")[k])):
+            if moved or not same(alone.labels[0], together.labels[k]):
                 raise SourceError(
                     f"{self.where(k)} is another in a batch: the collate_fn orders or mixes samples; give one that "
                     "keeps them in order"

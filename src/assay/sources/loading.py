@@ -75,7 +75,7 @@ def same(one: Any, other: Any) -> bool:
         return all(same(one[name], other[name]) for name in one)
     if isinstance(one, tuple | list):
         return all(same(a, b) for a, b in zip(one, other, strict=True))
-    return bool(np.all(one == other))
+    return bool(np.all((one == other) | ((one != one) & (other != other))))
 
 
 def tensors_of(inputs: Any) -> list[Any]:

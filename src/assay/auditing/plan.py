@@ -48,7 +48,8 @@ def plan(source: Source, family: Family, l2: float | str) -> Plan:
 
 def plan_network(network: Network, data: Any, l2: float | str, **columns: Any) -> Plan:
     """The same for the embedding of a network, and the time of running it over `data` (from one block of samples)."""
-    samples, found, name = network.opened(data, **columns)
+    encoded = network.encoded(data, **columns)
+    samples, found, name = encoded.examples, encoded.split, encoded.family
     start = time.perf_counter()
     found.embed(next(samples.blocks()).inputs)
     blocks = -(-len(samples) // samples.batch)

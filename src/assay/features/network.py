@@ -118,9 +118,8 @@ class Network:
         Raises `SourceError`, `ShapeError`.
         """
         self._check(l2)
-        samples = samples_of(data, batch=self.encoding.batch, **columns)
-        found, family, loss = self._split(samples)
-        encoded = Encoded(samples, found, family, loss.class_weight)
+        encoded, loss = self._opened(data, columns)
+        samples, found, family = encoded.examples, encoded.split, encoded.family
         encoded.check_known_labels()
         samples.check_unchanging()
         layer = self._layer(found, family, loss, l2)  # what is missing is said before the network runs
@@ -141,25 +140,18 @@ class Network:
             raise ShapeError(f"l2={l2:g} and an optimizer both say how the head was penalised; give one of them")
 
     def encoded(self, data: Any, **columns: Any) -> Encoded:
-        """The samples before the network has run over them."""
-        samples = samples_of(data, batch=self.encoding.batch, **columns)
-        found, family, loss = self._split(samples)
-        return Encoded(samples, found, family, loss.class_weight, pictures=False)
+        """The samples, and the network split on the first of them, before it has run over all; no pictures."""
+        return replace(self._opened(data, columns)[0], pictures=False)
 
-    def opened(self, data: Any, **columns: Any) -> tuple[Samples, Split, str]:
-        """The samples, the network split on the first of them, and the family; nothing is kept."""
+    def _opened(self, data: Any, columns: dict[str, Any]) -> tuple[Encoded, TrainingLoss]:
         samples = samples_of(data, batch=self.encoding.batch, **columns)
-        found, family, _ = self._split(samples)
-        return samples, found, family
-
-    def _split(self, samples: Samples) -> tuple[Split, str, TrainingLoss]:
         block = next(samples.blocks())
         model = self.encoding.placed(self.model)
         if isinstance(samples, TableExamples) and isinstance(block.inputs, Tensor):
             check_columns(model, samples.source.columns, block.inputs)
         found = split(model, block.inputs, layer=self.layer, half=self.encoding.precision == "bf16")
         loss = loss_of(self.loss if self.loss is not None else suggested_family(block, found.linear.out_features))
-        return found, loss.family, loss
+        return Encoded(samples, found, loss.family, loss.class_weight), loss
 
     def _layer(self, found: Split, family: str, loss: TrainingLoss, l2: float | str) -> TrainedLayer:
         chosen, V = weights_of(found.linear, family)

@@ -310,3 +310,25 @@ def test_score_group_and_duplicates_of_an_audit(folder: Path):
     assert "lies in the audit" in inside[2]
     assert pq.read_table(folder / "twins.parquet").num_rows == len(strict_json(twins_json[1]))
     assert "in" in twins[1]
+
+
+def test_regions_go_to_files_of_their_own(tmp_path):
+    table = pd.DataFrame(X, columns=["f0", "f1", "f2", "f3"]).assign(label=Y)
+    path = str(assay.audit(table, label="label", l2=1e-3, out=tmp_path / "audit").path)
+    files = {name: tmp_path / f"{name}.csv" for name in ("to", "clusters", "needs")}
+    targets = [str(part) for name, file in files.items() for part in (f"--{name}", file)]
+    first, twice, words = together(
+        tmp_path,
+        ["regions", path, "--columns", "f0,f1", *targets],
+        ["regions", path, "--columns", "f0,f1", "--to", str(files["to"]), "--needs", str(files["to"]), "--overwrite"],
+        ["cuts", path, "--vary", "f0,label"],
+    )
+    assert first[0] == 0, first
+    heads = {name: file.read_text(encoding="utf-8").split("\n")[0] for name, file in files.items()}
+    assert "stability" in heads["to"]
+    assert "representative" in heads["clusters"]
+    assert "f0_low" in heads["needs"]
+    assert twice[0] == 2
+    assert "files of their own" in twice[2]
+    assert words[0] == 2
+    assert "column 'label' is not" in words[2]

@@ -34,6 +34,11 @@ KINDS = {
 }
 
 
+def plain(text: object) -> str:
+    """A name as it is: its dollar signs are no formula."""
+    return str(text).replace("$", r"\$")
+
+
 def axes_of(ax: Axes | None) -> Axes:
     return Figure(figsize=(6.4, 4.0), layout="constrained").subplots() if ax is None else ax
 

@@ -43,6 +43,8 @@ def write_cuts(
         raise ShapeError("cuts show classes; this audit is a regression")
     cuts = audit.cuts(vary, columns, top=top)
     target.mkdir(parents=True, exist_ok=True)
+    for old in (path for ending in FORMATS for path in target.glob(f"cut-*.{ending}")):
+        old.unlink()
     told = [_told(cut, f"cut-{k:02d}.{format}") for k, cut in enumerate(cuts, 1)]
     for cut, one in zip(cuts, told, strict=True):
         with atomic(target / str(one["image"])) as temporary:

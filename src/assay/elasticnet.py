@@ -68,7 +68,7 @@ class ProximalNewton:
         if isinstance(family, Softmax):  # a shift of all biases changes nothing: none is taken along
             V = torch.where(held, V, V - V.mean(0))
         point = objective.at(V)
-        scale = scale or settings.scale(objective, point)
+        scale = scale or point.gradient_scale
         norm = float("inf")
         for iteration in range(settings.iterations):
             model = _Model.of(objective, point, everything)

@@ -21,7 +21,7 @@ from .families import Family, by_column, check_name, family_of
 from .head_file import read_head, write_head
 from .l2 import L2Path, LeaveOneOutPath, Rows, checked_damping, checked_l1, checked_l2
 from .leverage import Leverage
-from .newton import Fit, Moments, Newton, Objective
+from .newton import Fit, Moments, Objective
 from .sources.open import open_source
 from .sources.samples import read_features, read_samples, whole
 from .sources.scan import merge, scan_shard
@@ -155,8 +155,8 @@ class Head:
         """The head at its weights, the gradient of its objective (without damping) over all rows measured."""
         plain = replace(self, damping=0.0, tilt=None).objective(sums)
         point = plain.at(self.V)
-        scale = Newton().scale(plain, point)
-        return replace(self, gradient_norm=float(point.gradient.norm()), gradient_scale=scale).anchored(point.sums)
+        measured = replace(self, gradient_norm=float(point.gradient.norm()), gradient_scale=point.gradient_scale)
+        return measured.anchored(point.sums)
 
     @classmethod
     def fit_rows(

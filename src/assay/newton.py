@@ -25,7 +25,7 @@ class Moments:
     loss: Tensor  # Σ w ℓ
     gradient: Float[Tensor, "K d"]  # Σ w r ⊗ h
     curvature: Float[Tensor, "m q"]  # Σ w s qᵀ, packed
-    gradient_scale: Tensor  # Σ w ‖r‖ ‖h‖
+    gradient_scale: Tensor  # Σ w ‖r‖ ‖h‖ at V = 0, whatever V is
     margin: Tensor  # smallest z_y − max_{j≠y} z_j over rows of positive weight
 
     def __add__(self, other: Moments) -> Moments:
@@ -42,11 +42,12 @@ def moments(family: Family, V: Float[Tensor, "K d"], H: Float[Tensor, "n d"], y:
     """The sums over these rows."""
     z = H @ V.T
     r = family.residual(z, y)
+    resting = family.residual(torch.zeros_like(z), y)
     return Moments(
         loss=w @ family.loss(z, y),
         gradient=(r * w[:, None]).T @ H,
         curvature=weighted_curvature(family, z, H, w),
-        gradient_scale=w @ (r.norm(dim=1) * H.norm(dim=1)),
+        gradient_scale=w @ (resting.norm(dim=1) * H.norm(dim=1)),
         margin=_smallest_margin(family, z[w > 0], y[w > 0]),
     )
 
@@ -122,6 +123,11 @@ class Point:
         return self.curvature.solve(self.gradient[None])[0] * N
 
     @property
+    def gradient_scale(self) -> float:
+        """`Σ w ‖r‖ ‖h‖ / N` at V = 0: what the gradient's norm is measured by."""
+        return float(self.sums.gradient_scale) / self.curvature.total_weight or 1.0
+
+    @property
     def decrement(self) -> float:
         """`∇Fᵀ H⁻¹ ∇F`: twice the predicted distance of F to its minimum, in the units of the loss."""
         return float((self.gradient * self.step).sum())
@@ -165,7 +171,7 @@ class Newton:
         Raises `SeparableError` (the optimum lies at infinity), `SingularCurvatureError`, `ConvergenceError`.
         """
         point = objective.at(start)
-        scale = scale or self.scale(objective, point)
+        scale = scale or point.gradient_scale
         for iteration in range(self.iterations):
             self._refuse_separable(objective, point, iteration)
             norm = float(point.gradient.norm())
@@ -176,12 +182,6 @@ class Newton:
                 return self._stalled(point, iteration, norm, scale)
             point = following
         raise ConvergenceError(self._why(objective, point, scale))
-
-    def scale(self, objective: Objective, point: Point) -> float:
-        """`Σ w ‖r‖ ‖h‖ / N` at V = 0: what the gradient's norm is measured by."""
-        if float(point.V.abs().sum()):
-            point = objective.at(torch.zeros_like(point.V))
-        return float(point.sums.gradient_scale) / objective.total_weight or 1.0
 
     def _advance(self, objective: Objective, point: Point) -> Point | None:
         """The next point, the step halved until F falls enough; None where rounding hides any further fall."""

@@ -28,6 +28,7 @@ def audit(tmp_path_factory):
 def test_cuts_hold_their_rows_and_the_most_influence(audit):
     cuts = audit.cuts(["a", "b"], top=20)
     scores = audit.table.to_pandas()
+    scores.loc[TABLE.w == 0, "cooks_distance"] = 0.0  # held out: no influence on the head
     totals = scores.groupby([TABLE.c, TABLE.d]).cooks_distance.sum()
     first = cuts[0]
     assert first.fixed == {"c": "= 2", "d": "= 1"}
@@ -136,3 +137,70 @@ def test_an_encounter_is_drawn_as_it_is():
     np.testing.assert_allclose([intruder.get_xdata()[0], intruder.get_ydata()[0]], [-1, 0], atol=1e-12)  # to the left
     assert ax.get_title() == "3,000 ft apart, τ = 5 s"
     assert {text.get_text().split("\n")[0] for text in ax.texts} == {"own ship", "intruder"}
+
+
+def test_a_grid_with_points_missing_and_doubled_is_drawn_with_holes():
+    """A cell without a point is nobody's, a point that is there twice is two dots; one point on an axis is no axis."""
+    seen = RNG.random(len(TABLE)) > 0.15
+    table = pd.concat([TABLE[seen], TABLE[seen][:60]], ignore_index=True)
+    audit = assay.audit(table, label="y", features=NUMBERS, weight="w")
+    cut = audit.cuts(["a", "b"], top=1)[0]
+    assert len(cut.rows) == int(((table.c == cut.values["c"]) & (table.d == cut.values["d"])).sum())
+    holes = 8 * 6 - len(set(zip(cut.rows["a"].to_pylist(), cut.rows["b"].to_pylist(), strict=True)))
+    assert holes > 0
+    drawn = np.asarray(plots.cut_map(cut, "given_label", audit.info["classes"]).collections[0].get_array())
+    assert int((drawn.reshape(48, 4) == [1.0, 1.0, 1.0, 0.0]).all(1).sum()) == holes
+    with pytest.warns(assay.AssayWarning, match="never vary and are left out: d"):
+        flat = assay.audit(TABLE[TABLE.d == 1], label="y", features=NUMBERS, weight="w", l2=1e-3)
+    assert flat.cuts(["a", "b"], top=1)[0].fixed == {"c": "= 2", "d": "= 1"}
+    assert all("d" not in rule.split() for rule in flat.regions().rules["rule"].to_pylist())
+
+
+def test_too_many_fixed_columns_are_refused_not_overflowed():
+    wide = pd.DataFrame(RNG.normal(size=(4000, 30)), columns=[f"f{j}" for j in range(30)])
+    audit = assay.audit(wide.assign(y=(wide.f0 > 0).astype(int)), label="y", l2=1e-2)
+    with pytest.raises(assay.ShapeError, match=r"fixes 28 columns would hold less than one row; name the few"):
+        audit.cuts(["f0", "f1"])
+    with pytest.raises(assay.ShapeError, match=r"fixes 4 columns would hold 1\.\d of 4,000 rows in the mean"):
+        audit.cuts(["f0", "f1"], ["f2", "f3", "f4", "f5"])
+    assert len(audit.cuts(["f0", "f1"], ["f2"], top=3)) == 3
+
+
+def test_places_and_bounds_are_told_apart():
+    """Numbers as alike as 10001 and 10003, and dollars in names."""
+    table = pd.DataFrame({"cost ($)": RNG.uniform(0, 1, 900), "x_$": RNG.uniform(0, 1, 900)})
+    table["k"] = RNG.choice([10_001.0, 10_003.0, 1_700_000_123.0], 900)
+    table["y"] = (table["x_$"] > 0.5).astype(int)
+    audit = assay.audit(table, label="y", l2=1e-3)
+    cuts = audit.cuts(["cost ($)", "x_$"], top=3)
+    assert {cut.fixed["k"] for cut in cuts} >= {"= 1700000123"}
+    assert len({cut.title for cut in cuts}) == len(cuts)
+    figure = plots.cut_figure(cuts[0], audit.info["classes"])
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_xlabel() == r"cost (\$)"
+
+
+def test_the_most_influential_of_several_at_a_point_colours_it():
+    flat = TABLE[(TABLE.c == 0) & (TABLE.d == 0)].reset_index(drop=True)
+    wrong = flat[(flat.a == 0) & (flat.b == 0)].assign(y="turn")
+    audit = assay.audit(pd.concat([flat, wrong], ignore_index=True), label="y", features=["a", "b"], l2=1e-3)
+    cut = audit.cuts(["a", "b"], top=1)[0]
+    drawn = np.asarray(plots.cut_map(cut, "given_label", audit.info["classes"]).collections[0].get_array())
+    assert cut.rows["given_label"][0].as_py() == "turn"
+    clear = drawn.reshape(6, 8, 4)[1, 1]  # given as truth has it
+    assert not np.array_equal(drawn.reshape(6, 8, 4)[0, 0], clear)
+
+
+def test_every_class_has_a_colour_of_its_own():
+    assert len({plots.cuts.class_color(k) for k in range(24)}) == 24
+
+
+def test_an_encounter_without_speeds_names_none():
+    ax = plots.draw_encounter({"rho": 900.0, "theta": 0.0, "psi": 0.0})
+    assert {text.get_text() for text in ax.texts} == {"own ship", "intruder"}
+
+
+def test_old_pictures_go_when_the_folder_is_written_again(audit, tmp_path):
+    assay.write_cuts(audit, tmp_path / "cuts", ["a", "b"], top=4)
+    assay.write_cuts(audit, tmp_path / "cuts", ["a", "b"], top=1, format="svg", overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "cuts").iterdir()) == ["cut-01.svg", "index.html"]

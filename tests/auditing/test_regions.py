@@ -92,3 +92,85 @@ def test_a_networks_table_keeps_its_columns(tmp_path):
         again.export(tmp_path / f"{keep}.parquet")
         assert len(pd.read_parquet(tmp_path / f"{keep}.parquet")) == N
         assert again.cuts(["a", "b"], top=2)[0].rows.equals(audit.cuts(["a", "b"], top=2)[0].rows)
+
+
+def test_held_out_rows_are_marked_and_count_in_no_share(tmp_path):
+    """Half the table is held out, with labels so wrong that they would outweigh all others."""
+    held = RNG.random(N) < 0.5
+    table = TABLE.assign(w=np.where(held, 0.0, 1.0))
+    table.loc[held & (TABLE.a < 0.1), "y"] = "up"
+    audit = assay.audit(table, label="y", features=["a", "b", "c"], weight="w", out=tmp_path / "a", shard_rows=400)
+    assert audit.table["held_out"].to_pylist() == held.tolist()
+    assert audit.info["held_out"] == held.sum()
+    scores = audit.table.to_pandas()
+    assert audit.info["kinds"] == scores.kind[~held].value_counts().to_dict()
+    found = audit.regions(resamples=0)
+    for rule, box in zip(found.rules.to_pylist(), found.boxes, strict=True):
+        inside = box.contains(TABLE[["a", "b", "c"]].to_numpy()) & ~held
+        assert rule["rows"] == inside.sum()
+        assert rule["influence_share"] == pytest.approx(
+            scores.cooks_distance[inside].sum() / scores.cooks_distance[~held].sum()
+        )
+    assert not any(audit.score(table)["held_out"].to_pylist())  # new samples, whatever their weights were
+
+
+def test_regions_do_not_depend_on_the_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr("assay.auditing.regions.ROWS", 700)
+    found = [
+        assay.audit(TABLE, label="y", features=["a", "b", "c"], out=tmp_path / str(rows), shard_rows=rows).regions()
+        for rows in (400, 333)
+    ]
+    rules = [regions.rules.select(["rule", "rows", "stability", "density"]) for regions in found]
+    assert rules[0].equals(rules[1])
+    assert found[0].clusters.select(["rows", "extent"]).equals(found[1].clusters.select(["rows", "extent"]))
+
+
+def test_columns_that_were_not_audited_are_asked_for_and_must_be_finite():
+    table = TABLE.assign(d=np.where(np.arange(N) == 7, np.nan, 1.0 * np.arange(N)), e=np.inf)
+    audit = assay.audit(table, label="y", features=["a", "b"])
+    assert audit.regions(resamples=0).columns == ("a", "b")
+    assert audit.regions(["a", "c"], resamples=0).columns == ("a", "c")
+    for look in (lambda: audit.regions(["a", "d"]), lambda: audit.cuts(["a", "d"]), lambda: audit.cuts(["a", "b"], ["d"])):
+        with pytest.raises(assay.SourceError, match=r"row 7.*column 'd' is nan; fill it in"):
+            look()
+    with pytest.raises(assay.SourceError, match="column 'e' is inf"):
+        audit.regions(["e"])
+    for none in ([], "abc"):
+        with pytest.raises(assay.ShapeError, match="give a list of one or more names"):
+            audit.regions(none)
+
+
+def test_an_index_left_out_of_the_audit_is_no_column_of_regions(tmp_path):
+    embedded = pd.DataFrame({"e": list(RNG.normal(size=(90, 4))), "age": np.arange(90.0), "y": [0, 1] * 45})
+    embedded[embedded.age >= 5].to_parquet(tmp_path / "a.parquet")
+    audit = assay.audit(tmp_path / "a.parquet", embedding="e", label="y", l2=1e-2)
+    assert audit.regions(resamples=0).columns == ("age",)
+
+
+def test_a_table_that_changed_after_its_audit_is_refused(tmp_path):
+    TABLE.to_parquet(tmp_path / "a.parquet", index=False)
+    assay.audit(tmp_path / "a.parquet", label="y", features=["a", "b", "c"], out=tmp_path / "audit")
+    TABLE.sample(frac=1, random_state=0).to_parquet(tmp_path / "a.parquet", index=False)
+    again = assay.load(tmp_path / "audit")
+    for look in (again.regions, lambda: again.cuts(["a", "b"])):
+        with pytest.raises(assay.AssayError, match="changed"):
+            look()
+
+
+def test_columns_called_as_the_audit_calls_its_own():
+    import torch
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.Tanh(), torch.nn.Linear(6, 2))
+    names = {"a": "weight", "b": "id", "c": "label0"}
+    data = TABLE[["a", "b", "c"]].rename(columns=names).assign(y=(TABLE.y == "up").astype(int))
+    audit = assay.audit(data, label="y", features=list(names.values()), model=model, l2=1e-3)
+    assert audit.regions(resamples=0).columns == ("input.weight", "input.id", "input.label0")
+    assert audit.table["id"].to_pylist() == list(range(N))
+    plain = assay.audit(data.rename(columns={v: k for k, v in names.items()}), label="y", model=model, l2=1e-3)
+    assert audit.table["cooks_distance"].to_pylist() == plain.table["cooks_distance"].to_pylist()
+    cut = assay.audit(
+        TABLE[["a", "b", "c", "y"]].rename(columns={"a": "row", "b": "held_out"}), label="y", features=["row", "held_out"]
+    ).cuts(["row", "held_out"], top=1)[0]
+    assert cut.rows.column_names[:2] == ["row", "held_out"]
+    assert cut.rows.column(0).to_pylist() == TABLE.a[cut.rows.column(3).to_numpy()].tolist()

@@ -148,7 +148,7 @@ def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> bool
     raise AssertionError(f"no {pattern} in 60 s")
 
 
-CUTS = [("work/scan/part-*", signal.SIGKILL), ("work/moments/*/part-*", signal.SIGINT), ("scores/*", signal.SIGKILL)]
+CUTS = [("work/read/part-*", signal.SIGKILL), ("work/moments/*/part-*", signal.SIGINT), ("scores/*", signal.SIGKILL)]
 
 
 @pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["threads", "processes"])

@@ -34,6 +34,7 @@ UNITS = {
     "boundary_score": "0–1, 0.5 where the second class is a third as probable as the first; 0 for regression",
     "is_label_issue": "the leave-one-out prediction disagrees with the given label (regression: |t| > 3)",
     "label_score": "leave-one-out probability of the given label, 0–1, low where bad",
+    "held_out": "weight zero: scored, but not trained on",
 }
 BESIDE = {"trained_cooks_distance": "cooks_distance of a network's own head, kept as it was trained"}
 """The column more where both heads of a network are asked for."""
@@ -63,6 +64,7 @@ def score_table(
         **{name: _floats(getattr(kinds, name)) for name in _KIND_SCORES},
         "is_label_issue": pa.array(kinds.is_label_issue.numpy()),
         "label_score": _floats(kinds.label_score),
+        "held_out": pa.array((batch.w == 0).numpy()),
     }
     return pa.table(columns)
 

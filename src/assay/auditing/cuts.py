@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import ShapeError
+from ..explore.boxes import spoken
+from ..explore.spans import DISTINCT
+from ..sources.convert import some
 from ..sources.source import Source
 from .folder import Folder
-from .regions import numeric_columns, parts
+from .regions import among, drawn, numeric_columns, parts, trained_parts
 
-DISTINCT = 256  # a column of no more values is fixed at one of them, any other to one of its bins
-BINS = 12
+BINS = 12  # of a column of more than DISTINCT values; one of fewer is fixed at one of them
+PLACES = 1 << 62  # where fixed columns may stand together, at most
+LEAST = 2  # rows of a cut in the mean, at least
 SAMPLE = 200_000  # rows from which the values of a column are told
 
 Floats = NDArray[np.float64]
@@ -46,27 +53,41 @@ class Cut:
 def find_cuts(
     source: Source, folder: Folder, vary: Sequence[str], columns: Sequence[str] | None, *, top: int
 ) -> list[Cut]:
-    """The `top` cuts that hold most influence, none a step beside another; two passes over the columns and the scores.
+    """The `top` cuts that hold most influence, none a step beside another; three passes over the columns and the
+    scores. Held-out samples (weight zero) are among a cut's rows, their influence is not in its share.
 
-    Raises `ShapeError` where `vary` are not two numeric columns that vary.
+    Raises `ShapeError` where `vary` are not two numeric columns that vary, or where so many columns are fixed that a
+    cut would hold next to nothing; `SourceError` as `parts` does.
     """
-    if len(vary) != 2 or vary[0] == vary[1]:
+    if isinstance(vary, str) or len(vary) != 2 or vary[0] == vary[1]:
         raise ShapeError(f"vary={list(vary)}; name two different columns")
-    names = numeric_columns(source, None if columns is None else [*dict.fromkeys([*vary, *columns])])
-    numeric_columns(source, vary)
+    names = tuple(dict.fromkeys([*numeric_columns(source, vary), *numeric_columns(source, columns or None)]))
     axes = _axes(source, folder, names)
     for name in vary:
         if axes[names.index(name)].size < 2:
             raise ShapeError(f"column {name!r} never varies; a cut sweeps two columns that do")
     fixed = [j for j, name in enumerate(names) if name not in vary]
+    if math.prod(axes[j].size for j in fixed) > PLACES:
+        raise ShapeError(_too_many(len(fixed), "less than one row", names, vary))
     totals: dict[int, float] = {}
-    for X, scores in parts(source, folder, names):
+    for X, scores in trained_parts(source, folder, names):
         keys, inverse = np.unique(_keys(X, axes, fixed), return_inverse=True)
         sums = np.bincount(inverse, weights=scores["cooks_distance"].to_numpy(), minlength=len(keys))
         for key, value in zip(keys.tolist(), sums.tolist(), strict=True):
             totals[key] = totals.get(key, 0.0) + value
+    if len(totals) * LEAST > len(source):
+        told = f"{len(source) / len(totals):.1f} of {len(source):,} rows in the mean"
+        raise ShapeError(_too_many(len(fixed), told, names, vary))
     chosen = _apart(totals, axes, fixed, top)
     return _collected(source, folder, names, axes, fixed, chosen, tuple(vary), sum(totals.values()))
+
+
+def _too_many(fixed: int, rows: str, names: Sequence[str], vary: Sequence[str]) -> str:
+    others = [name for name in names if name not in vary]
+    return (
+        f"a cut that fixes {fixed} columns would hold {rows}; name the few that are to be fixed with columns= "
+        f"(--columns), of {some(others)}"
+    )
 
 
 @dataclass(frozen=True)
@@ -88,17 +109,23 @@ class _Axis:
 
     def spoken(self, place: int) -> str:
         if self.binned:
-            return f"{self.values[place]:.4g}–{self.values[place + 1]:.4g}"
-        return f"= {self.values[place]:.4g}"
+            return f"{self._told(place)}–{self._told(place + 1)}"
+        return f"= {self._told(place)}"
+
+    def _told(self, place: int) -> str:
+        return spoken(float(self.values[place]), self._digits)
+
+    @cached_property
+    def _digits(self) -> int:
+        """As few as tell its values apart."""
+        enough = (p for p in range(4, 17) if len({f"{v:.{p}g}" for v in self.values}) == len(self.values))
+        return next(enough, 17)
 
 
 def _axes(source: Source, folder: Folder, names: Sequence[str]) -> list[_Axis]:
     """Each column's values, or its bins, from rows drawn evenly."""
-    share = min(1.0, SAMPLE / len(source))
-    drawn = [
-        X[np.random.default_rng([0, k]).random(len(X)) < share] for k, (X, _) in enumerate(parts(source, folder, names))
-    ]
-    sample = np.concatenate(drawn)
+    sampled = drawn(len(source), SAMPLE, 0)
+    sample = np.concatenate([X[among(sampled, scores)] for X, scores in parts(source, folder, names)])
     axes: list[_Axis] = []
     for j in range(len(names)):
         distinct = np.unique(sample[:, j])
@@ -168,16 +195,13 @@ def _collected(
     for key, tables in found.items():
         table = pa.concat_tables(tables).sort_by([("cooks_distance", "descending"), ("row", "ascending")])
         first: dict[str, Any] = table.slice(0, 1).to_pylist()[0]
-        rows = pa.table(
-            {
-                **{name: table[name] for name in ("id", "row", "given_label", "predicted_label", "cooks_distance")},
-                a: table[f"value.{a}"],
-                b: table[f"value.{b}"],
-                "held_out": table["held_out"],
-            }
-        )
+        own = ("id", "row", "given_label", "predicted_label", "cooks_distance", "held_out")
+        arrays = [table[f"value.{a}"], table[f"value.{b}"], *(table[name] for name in own)]
+        rows = pa.Table.from_arrays(arrays, [a, b, *own])
         fixed_at = {names[j]: axes[j].spoken(p) for j, p in zip(fixed, _places(key, axes, fixed), strict=True)}
         values = {name: float(first[f"value.{name}"]) for name in names}
-        share = float(table["cooks_distance"].to_numpy().sum()) / (influence or 1.0)
+        share = float(table.filter(pc.invert(table["held_out"]))["cooks_distance"].to_numpy().sum()) / (
+            influence or 1.0
+        )
         cuts.append(Cut((a, b), fixed_at, rows, values, share))
     return sorted(cuts, key=lambda cut: -cut.influence_share)

@@ -27,7 +27,7 @@ from ..l2 import CHUNK
 from ..leverage import read_scores
 from ..newton import Moments, moments
 from ..sources.scan import Scan, merge, scan_shard
-from ..sources.source import Source
+from ..sources.source import Batch, Source
 from .columns import score_table
 from .folder import Folder
 
@@ -50,32 +50,50 @@ class Passes:
         run(tasks, workers=self.workers, progress=self.progress, stage=stage)
         return [task.output for task in tasks]
 
-    def scan(self) -> Scan:
-        """Validates every row and sums what standardisation needs; raises `SourceError`."""
+    def scan(self, head: Head | None = None) -> Scan:
+        """Validates every row and sums what standardisation needs; raises `SourceError`.
+
+        Where a `head` is known already its moments are summed in the same reading, and `moments` finds them.
+        """
         path = self.folder.work / "scan.npz"
         if not path.exists():
-            outputs = [self.folder.work / "scan" / f"part-{k:05d}.npz" for k in range(len(self.ranges))]
+            state = None if head is None else self.folder.work / "known.safetensors"
+            if head is not None and state is not None:
+                head.save(state)
+            outputs = [self.folder.work / "read" / f"part-{k:05d}.npz" for k in range(len(self.ranges))]
             pairs = zip(self.ranges, outputs, strict=True)
-            self._run([Task(_scan_task, (self.source, *span), output) for span, output in pairs], "read")
+            self._run([Task(_read_task, (self.source, *span, state), output) for span, output in pairs], "read")
+            if head is not None:
+                self._keep(self._total(head), reduce(add, (Moments(**_part(output, sums=True)) for output in outputs)))
             with atomic(path, resumes=True) as temporary:
-                merge((dict(np.load(output)) for output in outputs), self.source).save(temporary)
+                merge((_part(output, sums=False) for output in outputs), self.source).save(temporary)
+            shutil.rmtree(self.folder.work / "read")
         return Scan.load(path)
 
     def moments(self, head: Head) -> Moments:
         """The sums at the head's weights; kept by the weights' hash, so an interrupted fit finds them again."""
-        name = hashlib.blake2b(head.V.numpy().tobytes(), digest_size=12).hexdigest()
-        total, parts = self.folder.work / "moments" / f"{name}.safetensors", self.folder.work / "moments" / name
+        total = self._total(head)
         if not total.exists():
+            parts = total.with_suffix("")
             parts.mkdir(parents=True, exist_ok=True)
             state = parts / "head.safetensors"
             head.save(state)
             outputs = [parts / f"part-{k:05d}.safetensors" for k in range(len(self.ranges))]
             pairs = zip(self.ranges, outputs, strict=True)
             self._run([Task(_moments_task, (self.source, *span, state), output) for span, output in pairs], "fit")
-            with atomic(total, resumes=True) as temporary:
-                save_file(_tensors(reduce(add, (Moments(**load_file(output)) for output in outputs))), temporary)
+            self._keep(total, reduce(add, (Moments(**load_file(output)) for output in outputs)))
             shutil.rmtree(parts)
         return Moments(**load_file(total))
+
+    def _total(self, head: Head) -> Path:
+        name = hashlib.blake2b(head.V.numpy().tobytes(), digest_size=12).hexdigest()
+        return self.folder.work / "moments" / f"{name}.safetensors"
+
+    @staticmethod
+    def _keep(path: Path, sums: Moments) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path, resumes=True) as temporary:
+            save_file(_tensors(sums), temporary)
 
     def score(self, mean_logit_variance: float, noise: Tensor | None, *, trained: Head | None = None) -> list[Path]:
         """Writes the score shards against the folder's head and curvature, and Cook's distance of a `trained` head."""
@@ -94,17 +112,37 @@ def _tensors(sums: Moments) -> dict[str, Tensor]:
     return {field.name: getattr(sums, field.name).contiguous() for field in fields(sums)}
 
 
-def _scan_task(source: Source, start: int, stop: int, temporary: Path) -> None:
-    np.savez(temporary, **scan_shard(source, start, stop))  # pyright: ignore[reportArgumentType]  # arrays by name
+def _read_task(source: Source, start: int, stop: int, state: Path | None, temporary: Path) -> None:
+    """The scan of a shard and, as `sums.…`, the moments at the head in `state`."""
+    if state is None:
+        arrays = scan_shard(source, start, stop)
+    else:
+        head, found = Head.load(state), list[Moments]()
+        arrays = scan_shard(source, start, stop, also=lambda batch: found.append(_sums(head, batch)))
+        arrays |= {f"sums.{name}": value.numpy() for name, value in _tensors(reduce(add, found)).items()}
+    np.savez(temporary, **arrays)  # pyright: ignore[reportArgumentType]  # arrays by name
+
+
+def _part(path: Path, *, sums: bool) -> dict[str, Any]:
+    """What `_read_task` wrote: the moments as tensors, or the scan's arrays."""
+    with np.load(path) as arrays:
+        if sums:
+            return {field.name: torch.from_numpy(arrays[f"sums.{field.name}"]) for field in fields(Moments)}
+        return {name: arrays[name] for name in arrays.files if not name.startswith("sums.")}
+
+
+def _sums(head: Head, batch: Batch) -> Moments:
+    H = head.design.matrix(batch.x)
+    pieces = zip(H.split(CHUNK), batch.y.split(CHUNK), batch.w.split(CHUNK), strict=True)
+    return reduce(add, (moments(head.family, head.V, h, y, w) for h, y, w in pieces))
 
 
 def _moments_task(source: Source, start: int, stop: int, state: Path, temporary: Path) -> None:
     head = Head.load(state)
-    parts = (
-        moments(head.family, head.V, head.design.matrix(batch.x), batch.y, batch.w)
-        for batch in source.batches(CHUNK, start=start, stop=stop)
+    save_file(
+        _tensors(reduce(add, (_sums(head, batch) for batch in source.batches(CHUNK, start=start, stop=stop)))),
+        temporary,
     )
-    save_file(_tensors(reduce(add, parts)), temporary)
 
 
 def _score_task(

@@ -228,11 +228,13 @@ class Audit:
     def regions(
         self, columns: Sequence[str] | None = None, *, top: int = 8, resamples: int = 10, seed: int = 0
     ) -> Regions:
-        """Where in the space of the source's numeric columns (or of those named) the influence is; see `Regions`."""
+        """Where in the space of the audited columns (or of the numeric ones named) the influence is; see `Regions`."""
+        self.check_source()
         return find_regions(self.source, self.folder, columns, top=top, resamples=resamples, seed=seed)
 
     def cuts(self, vary: Sequence[str], columns: Sequence[str] | None = None, *, top: int = 12) -> list[Cut]:
         """The cuts along two columns, the other numeric ones fixed, that hold most influence; see `Cut`."""
+        self.check_source()
         return find_cuts(self.source, self.folder, vary, columns, top=top)
 
     def near_duplicates(self, *, within: float = WITHIN) -> pa.Table:

@@ -156,7 +156,7 @@ def audit(
         with folder.cleared_by(SourceError, ShapeError):
             recorded = kept(source, folder.source / "source.parquet")
             passes = Passes(regrouped(recorded, folder.work / "rows", shard_rows), folder, pool, progress, shard_rows)
-            scan = passes.scan()
+            scan = passes.scan(None if trained is None else trained.at(chosen, recorded))
         _say_once(scan, source, dropped=trained is None or trained.refit)
         with folder.cleared_by(SeparableError, SingularCurvatureError, ConvergenceError):
             Job(passes, scan, chosen, l2, standardize, seed, encoder, trained).run(

@@ -15,14 +15,19 @@ NAMES = ("given_label", "suggested_label", "kind", "is_label_issue")
 
 
 def summarise(shards: Iterable[Path]) -> dict[str, Any]:
-    """Counts over all shards, one shard in memory at a time; confusion is of label issues, given → suggested."""
+    """Counts over all shards, one shard in memory at a time; confusion is of label issues, given → suggested.
+
+    Held-out samples (weight zero) are counted as `held_out`, and nowhere else.
+    """
     kinds: Counter[str] = Counter()
     by_class: Counter[tuple[Any, str]] = Counter()
     issues_by_class: Counter[str] = Counter()
     confusion: Counter[tuple[Any, Any]] = Counter()
-    sole = issues = 0
+    sole = issues = held_out = 0
     for shard in shards:
-        table = pq.read_table(shard, columns=[*NAMES, "loo_loss"])
+        table = pq.read_table(shard, columns=[*NAMES, "loo_loss", "held_out"])
+        held_out += pc.sum(table["held_out"]).as_py() or 0
+        table = table.filter(pc.invert(table["held_out"]))
         sole += pc.sum(pc.is_nan(table["loo_loss"])).as_py() or 0
         issues += pc.sum(table["is_label_issue"]).as_py() or 0
         kinds.update({kind: count for kind, count in _counts(table, "kind")})
@@ -35,6 +40,7 @@ def summarise(shards: Iterable[Path]) -> dict[str, Any]:
         for (a, _), count in pairs.items():
             issues_by_class[str(a)] += count
     return {
+        "held_out": held_out,
         "kinds": dict(kinds),
         "label_issues": issues,
         "leverage_one": sole,

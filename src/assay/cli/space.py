@@ -14,9 +14,10 @@ from .shell import AuditPath, Json, Overwrite, app, refusals
 @app.command()
 def regions(
     path: AuditPath,
-    columns: Annotated[str | None, typer.Option(help="Numeric columns, by commas; else all of the table's.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Numeric columns, by commas; else the audited ones.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Boxes, at most.")] = 8,
     to: Annotated[Path | None, typer.Option(help="Write the rules here, .parquet or .csv.")] = None,
+    clusters: Annotated[Path | None, typer.Option(help="Write the clusters here, .parquet or .csv.")] = None,
     needs: Annotated[Path | None, typer.Option(help="Write where to sample next here, .parquet or .csv.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -27,12 +28,16 @@ def regions(
         from ..auditing.load import load
 
         audit = load(path)
-        for target in (to, needs):
-            if target is not None:
-                audit.check_target(target, overwrite=overwrite)
+        targets = [target for target in (to, clusters, needs) if target is not None]
+        if len(set(targets)) < len(targets):
+            raise typer.BadParameter("--to, --clusters and --needs are files of their own; give each another name")
+        for target in targets:
+            audit.check_target(target, overwrite=overwrite)
         found = audit.regions(None if columns is None else _names(columns), top=top)
         if to is not None:
             write_table(found.rules, to)
+        if clusters is not None:
+            write_table(found.clusters, clusters)
         if needs is not None:
             write_table(found.needs(), needs)
         if as_json:
@@ -55,7 +60,7 @@ def regions(
 def cuts(
     path: AuditPath,
     vary: Annotated[str, typer.Option(help="The two columns swept, by a comma.")],
-    columns: Annotated[str | None, typer.Option(help="Columns to fix, by commas; else all other numeric ones.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Columns to fix, by commas; else the other audited ones.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Cuts, at most.")] = 12,
     out: Annotated[Path, typer.Option(help="Folder to write: a page and its pictures.")] = Path("cuts"),
     polar: Annotated[bool, typer.Option("--polar", help="Draw the two as distance and angle.")] = False,

@@ -36,10 +36,11 @@ class Box:
         """The rule in words: "tau ≤ 5 and v_own ≥ 1050"."""
         parts: list[str] = []
         for name, low, high in zip(columns, self.low, self.high, strict=True):
+            a, b = spoken(low), spoken(high)
             if np.isfinite(low) and np.isfinite(high):
-                parts.append(f"{name} = {low:g}" if low == high else f"{low:g} ≤ {name} ≤ {high:g}")
+                parts.append(f"{name} = {a}" if low == high else f"{a} ≤ {name} ≤ {b}")
             elif np.isfinite(low) or np.isfinite(high):
-                parts.append(f"{name} ≥ {low:g}" if np.isfinite(low) else f"{name} ≤ {high:g}")
+                parts.append(f"{name} ≥ {a}" if np.isfinite(low) else f"{name} ≤ {b}")
         return " and ".join(parts) or "everywhere"
 
 
@@ -83,6 +84,12 @@ class BoxSearch:
         leaf[left] = tree.fit(X[left], y[left]).apply(X[left])
         best = max(np.unique(leaf[left]), key=lambda number: _excess(y, leaf == number, least))
         return leaf == best if _excess(y, leaf == best, least) > 0 else None
+
+
+def spoken(value: float, digits: int = 6) -> str:
+    """A number to so many digits, but no digit before its point lost: 0.123457, 1700123456."""
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e15 else text
 
 
 def overlap(one: Inside, other: Inside) -> float:

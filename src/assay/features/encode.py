@@ -20,6 +20,7 @@ from ..sources.examples import Block, Samples
 from ..sources.loading import tensors_of
 from ..sources.render import picture
 from .split import Split
+from .units import check_inputs
 
 FEATURES, LABEL, ID, WEIGHT, PICTURE = "features", "label", "id", "weight", "picture"
 
@@ -27,7 +28,8 @@ FEATURES, LABEL, ID, WEIGHT, PICTURE = "features", "label", "id", "weight", "pic
 @dataclass(frozen=True)
 class Encoded:
     """Samples through a split network, as record batches: `id`, `features`, `label` (or `label0`, …), and `weight` and
-    `picture` (a PNG, where inputs are images) if there are any. `family` is that of the head, or its name."""
+    `picture` (a PNG, where inputs are images) if there are any; then a table's own columns, `input.` before one that is
+    called as those are. `family` is that of the head, or its name."""
 
     examples: Samples
     split: Split
@@ -97,7 +99,7 @@ class Encoded:
         if wanted and (drawn := picture(block.inputs)) is not None:
             columns[PICTURE] = pa.array(drawn, pa.large_binary())
         for name, values in (block.fields or {}).items():
-            columns.setdefault(name, values)
+            columns[f"input.{name}" if _ours(name) else name] = values
         return pa.RecordBatch.from_pydict({name: columns[name] for name in only or columns})
 
     def rows(self, rows: Sequence[int], columns: Sequence[str]) -> pa.RecordBatch | None:
@@ -114,6 +116,7 @@ class Encoded:
         return hashlib.sha256(told.encode()).hexdigest()
 
     def _embedding(self, first: int, block: Block) -> Tensor:
+        check_inputs(self.split.model, self.examples, block)
         h = self.split.embed(block.inputs)
         if len(bad := (~torch.isfinite(h).all(1)).nonzero()):
             raise SourceError(
@@ -153,6 +156,10 @@ class Encoded:
             return block.weights
         by_class = self.class_weight.numpy()[y]
         return by_class if block.weights is None else block.weights * by_class
+
+
+def _ours(name: str) -> bool:
+    return name in (FEATURES, ID, WEIGHT, PICTURE) or name.rstrip("0123456789") == LABEL
 
 
 def check_range(codes: np.ndarray, outputs: int, where: Callable[[int], str]) -> None:

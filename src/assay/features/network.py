@@ -33,7 +33,7 @@ from ..trained import weights_of
 from .encode import Encoded
 from .keep import Encoding, keep
 from .split import Split, split
-from .units import check_columns
+from .units import check_inputs
 
 PENALISING = frozenset({"SGD", "Adam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "ASGD"})
 """Optimisers whose weight decay is the gradient of a penalty."""
@@ -64,6 +64,10 @@ class TrainedLayer:
             penalize_bias=self.penalize_bias, total_weight=total_weight, columns=source.columns,
             vocabulary=source.vocabulary, encoder=encoder,
         )  # fmt: skip
+
+    def at(self, family: Family, source: Source) -> Head | None:
+        """The head at whose weights an audit sums over all rows; None where its outputs are other classes."""
+        return self.head(family, source, 1.0) if self.fits(family, source.vocabulary) else None
 
     def on(self, design: Design) -> Float[Tensor, "K d"]:
         """Its weights on the columns that a design keeps, as they are."""
@@ -147,8 +151,7 @@ class Network:
         samples = samples_of(data, batch=self.encoding.batch, **columns)
         block = next(samples.blocks())
         model = self.encoding.placed(self.model)
-        if isinstance(samples, TableExamples) and isinstance(block.inputs, Tensor):
-            check_columns(model, samples.source.columns, block.inputs)
+        check_inputs(model, samples, block)
         found = split(model, block.inputs, layer=self.layer, half=self.encoding.precision == "bf16")
         loss = loss_of(self.loss if self.loss is not None else suggested_family(block, found.linear.out_features))
         return Encoded(samples, found, loss.family, loss.class_weight), loss
@@ -255,7 +258,9 @@ def encoded_samples(model: nn.Module, new: Any, audited: dict[str, Any], family:
         raise ShapeError(f"the audit was made through {name or 'no encoder'}, not through a network")
     samples = samples_of(new, **columns)
     layer = run["layer"] if run["layer"] in dict(model.named_modules()) else None
-    found = split(model, next(samples.blocks()).inputs, layer=layer, half=run["precision"] == "bf16")
+    block = next(samples.blocks())
+    check_inputs(model, samples, block)
+    found = split(model, block.inputs, layer=layer, half=run["precision"] == "bf16")
     if found.name != name:
         raise ShapeError(f"the audit was made through {name}, but this model has {found.name}")
     if found.fingerprint() != run["weights"]:

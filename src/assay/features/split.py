@@ -7,6 +7,7 @@ layer's output, and nothing else, is checked on that batch instead of assumed.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 
 from ..errors import ShapeError, SourceError
 from ..sources.examples import BATCH, Inputs
+
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, another in every process
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,10 @@ class Split:
         return found
 
     def fingerprint(self) -> str:
-        """SHA-256 of the weights and buffers, of which layer, and of the precision."""
+        """SHA-256 of the modules with their settings, the weights and buffers, of which layer, and of the precision."""
         digest = hashlib.sha256(f"{self.layer} {self.half}".encode())
+        for name, module in self.model.named_modules():
+            digest.update(f"{name} {type(module).__qualname__} {ADDRESS.sub('', module.extra_repr())}".encode())
         for name, value in self.model.state_dict().items():
             flat = value.detach().cpu().contiguous().flatten()
             digest.update(f"{name} {flat.dtype} {list(value.shape)}".encode())

@@ -7,14 +7,23 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ShapeError
+from ..sources.examples import Block, Samples
+from ..sources.table_examples import TableExamples
 
 BEYOND = 2.0  # times the range a network was normalised to: values further out are of another unit
+
+
+def check_inputs(model: nn.Module, samples: Samples, block: Block) -> None:
+    """`check_columns` on a block of a table's rows; nothing on samples that are none."""
+    if isinstance(samples, TableExamples) and isinstance(block.inputs, Tensor):
+        check_columns(model, samples.source.columns, block.inputs)
 
 
 def check_columns(model: nn.Module, names: tuple[str, ...], values: Tensor) -> None:
     """Compares a table's columns with those that a layer keeps (`.columns`, `.mean`, `.scale`), if one does.
 
-    Raises `ShapeError` where the names differ, or a value lies twice as far out as the network's range.
+    Raises `ShapeError` where the names differ, or a value lies twice as far out as the network's range. A unit in which
+    values are smaller is not noticed: they might be some of the table.
     """
     for module in model.modules():
         known: Any = getattr(module, "columns", None)

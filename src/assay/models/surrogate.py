@@ -16,7 +16,7 @@ class Normalised(nn.Module):
     """`(x − mean) / scale`, both kept with the weights; `columns` are the names, where they are known.
 
     An audit of a table through a network that has these compares them with the table's own, and the values with the
-    range they come from: another order of columns, or another unit, is refused.
+    range they come from: another order of columns, or values far beyond the range (another unit), are refused.
     """
 
     mean: Tensor

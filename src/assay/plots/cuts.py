@@ -17,9 +17,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..auditing.cuts import Cut
-from ..canvas import BLUE, GREEN, GREY, INK, MUTED, VERMILLION, axes_of, calm
+from ..canvas import BLUE, GREEN, GREY, INK, MUTED, VERMILLION, axes_of, calm, plain
 
 PALETTE = (GREY, "#56b4e9", "#e69f00", BLUE, VERMILLION, GREEN, "#cc79a7", "#f0e442")  # Okabe and Ito's
+DARKER = 0.6  # of each further round of the palette
 AREA = 220.0  # square points of the most influential sample of a cut
 UNEVEN = 10.0  # a grid whose largest step is so many times its smallest is drawn by its places
 ENCOUNTER = ("rho", "theta", "psi")
@@ -50,7 +51,7 @@ def cut_map(
     influence = cut.rows["cooks_distance"].to_numpy()
     area = 1.5 + AREA * influence / (influence.max() or 1.0)
     held = cut.rows["held_out"].to_numpy()
-    colors = np.array([_dark(PALETTE[k % len(PALETTE)]) for k in range(len(classes))])[codes]
+    colors = np.array([_dark(class_color(k)) for k in range(len(classes))])[codes]
     order = area.argsort()[::-1]
     seen, hidden = order[~held[order]], order[held[order]]
     ax.scatter(
@@ -62,10 +63,11 @@ def cut_map(
     if marked:
         ring: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "linewidths": 1.4}
         ax.scatter(across[:1], up[:1], s=area[0] + 160, label="most influential", **ring)
-    ax.set(xlabel=cut.vary[0], ylabel=cut.vary[1])
+    a, b = map(plain, cut.vary)
+    ax.set(xlabel=a, ylabel=b)
     if polar:
         reach = 1.3 * _reach(x, influence)
-        ax.set(xlabel=f"{cut.vary[0]} cos {cut.vary[1]}", ylabel=f"{cut.vary[0]} sin {cut.vary[1]}", aspect="equal",
+        ax.set(xlabel=f"{a} cos {b}", ylabel=f"{a} sin {b}", aspect="equal",
                xlim=(-reach, reach), ylim=(-reach, reach))  # fmt: skip
         ax.xaxis.set_major_locator(MaxNLocator(5))
     return calm(ax, grid=None)
@@ -85,28 +87,29 @@ def cut_figure(cut: Cut, classes: Sequence[Any], *, polar: bool = False) -> Figu
     swatches = [class_swatch(k, str(name)) for k, name in enumerate(classes)]
     figure.legend(handles=swatches, loc="outside lower center", ncols=len(classes), frameon=False, labelcolor=INK)
     share = f"{cut.influence_share:.2%} of the influence"
-    figure.suptitle(f"{cut.title}: {len(cut.rows):,} samples, {share}", fontsize=11, color=INK)
+    figure.suptitle(f"{plain(cut.title)}: {len(cut.rows):,} samples, {share}", fontsize=11, color=INK)
     return figure
 
 
 def draw_encounter(values: dict[str, float], *, ax: Axes | None = None) -> Axes:
     """Two aircraft from above (Fig. 2): own ship flying up, the intruder at distance `rho` [ft] and bearing `theta`,
-    flying along `psi` [rad, counter-clockwise from own heading]; arrows grow with the speeds, which are told."""
+    flying along `psi` [rad, counter-clockwise from own heading]; arrows grow with the speeds, told where known."""
     ax = axes_of(ax)
     rho, theta, psi = (values[name] for name in ENCOUNTER)
-    own, intruder = values.get("v_own", 0.0), values.get("v_int", 0.0)
+    own, intruder = values.get("v_own"), values.get("v_int")
     place = (-math.sin(theta), math.cos(theta))  # heading up, angles to the left
-    fastest = max(own, intruder, 1.0)
+    fastest = max(own or 0.0, intruder or 0.0, 1.0)
     for at, angle, speed, color, name in (
         ((0.0, 0.0), 0.0, own, BLUE, "own ship"),
         (place, psi, intruder, VERMILLION, "intruder"),
     ):
-        length = 0.25 + 0.35 * speed / fastest
+        length = 0.25 + 0.35 * (fastest if speed is None else speed) / fastest
         end = (at[0] - length * math.sin(angle), at[1] + length * math.cos(angle))
         ax.add_patch(FancyArrowPatch(at, end, arrowstyle="-|>", mutation_scale=14, color=color, lw=1.8))
         ax.plot(*at, "o", color=color, ms=5)
         right = (name == "own ship") == (place[0] <= 0)  # away from the other
-        ax.annotate(f"{name}\n{speed:g} ft/s", at, (9 if right else -9, 0), textcoords="offset points",
+        told = name if speed is None else f"{name}\n{speed:g} ft/s"
+        ax.annotate(told, at, (9 if right else -9, 0), textcoords="offset points",
                     ha="left" if right else "right", va="center", fontsize=8, color=color)  # fmt: skip
     ax.plot([0, place[0]], [0, place[1]], ":", color=MUTED, lw=1, zorder=0)
     tau = f", τ = {values['tau']:g} s" if "tau" in values else ""
@@ -122,8 +125,9 @@ def _regions(ax: Axes, x: Floats, y: Floats, codes: NDArray[np.int64], classes: 
     if len(across) < 2 or len(up) < 2 or len(across) * len(up) > 1.5 * len(x):
         return
     cells = np.full((len(up), len(across)), -1)
-    cells[np.searchsorted(up, y), np.searchsorted(across, x)] = codes
-    shades = np.array([[*to_rgb(PALETTE[k % len(PALETTE)]), 0.32] for k in range(classes)] + [[1.0, 1.0, 1.0, 0.0]])
+    for k in range(len(codes))[::-1]:  # of several at one point the first, most influential, is drawn
+        cells[np.searchsorted(up, y[k]), np.searchsorted(across, x[k])] = codes[k]
+    shades = np.array([[*to_rgb(class_color(k)), 0.32] for k in range(classes)] + [[1.0, 1.0, 1.0, 0.0]])
     a, b = np.meshgrid(_edges(across), _edges(up))
     if polar:
         a, b = a * np.cos(b), a * np.sin(b)
@@ -159,11 +163,18 @@ def _edges(values: Floats) -> Floats:
     return np.concatenate([values[:1], middle, values[-1:]])
 
 
-def _dark(color: str) -> tuple[float, float, float]:
-    red, green, blue = to_rgb(color)
+def _dark(color: tuple[float, float, float]) -> tuple[float, float, float]:
+    red, green, blue = color
     return 0.72 * red, 0.72 * green, 0.72 * blue
+
+
+def class_color(k: int) -> tuple[float, float, float]:
+    """The k-th class's: beyond the palette its colours again, darker."""
+    rounds, place = divmod(k, len(PALETTE))
+    red, green, blue = to_rgb(PALETTE[place])
+    return red * DARKER**rounds, green * DARKER**rounds, blue * DARKER**rounds
 
 
 def class_swatch(k: int, name: str) -> Line2D:
     """The k-th class's colour beside its name, for a legend."""
-    return Line2D([], [], marker="s", ls="", ms=8, color=PALETTE[k % len(PALETTE)], label=name)
+    return Line2D([], [], marker="s", ls="", ms=8, color=class_color(k), label=plain(name))

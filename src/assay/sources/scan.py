@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from os import PathLike
 from typing import Any
@@ -60,8 +60,10 @@ class Scan:
             return cls(**{field.name: _read(saved[field.name]) for field in fields(cls)})
 
 
-def scan_shard(source: Source, start: int, stop: int) -> Partial:
+def scan_shard(source: Source, start: int, stop: int, *, also: Callable[[Batch], None] = lambda batch: None) -> Partial:
     """The sums over rows [start, stop), and the hashed ids where there is a key column.
+
+    `also` is called with every batch that was found good.
 
     Raises `SourceError` for a null, NaN or infinite feature, target or weight and for a negative weight.
     """
@@ -70,6 +72,7 @@ def scan_shard(source: Source, start: int, stop: int) -> Partial:
     row = start
     for batch in source.batches(block_rows(source), start=start, stop=stop):
         check(batch, source, row)
+        also(batch)
         part = _partial(batch, source)
         total = part if total is None else _chan(total, part)
         hashes.append(hashed(batch.ids) if source.key is not None else np.empty(0, np.uint64))

@@ -330,5 +330,5 @@ def test_regions_go_to_files_of_their_own(tmp_path):
     assert "f0_low" in heads["needs"]
     assert twice[0] == 2
     assert "files of their own" in twice[2]
-    assert words[0] == 2
+    assert words[0] == 1
     assert "column 'label' is not" in words[2]

@@ -18,7 +18,9 @@ from torch.testing import assert_close
 
 import assay
 from assay.datasets.toys import noisy_circle
+from assay.models.augment import crop_and_flip, normalise
 from assay.models.mlp import mlp
+from assay.models.resnet import resnet
 from assay.models.schedules import constant, cosine, one_cycle, step
 from assay.models.stacked import Stacked
 from assay.models.training import ElasticNet, Training, train
@@ -174,6 +176,88 @@ def test_an_elastic_net_is_on_the_weights_of_the_last_layer():
     model = network()
     W = model[-1].weight
     assert_close(ElasticNet(0.1, 0.4)(model), 0.1 * W.abs().sum() + 0.2 * W.square().sum())
+
+
+def test_an_elastic_net_is_on_as_many_layers_as_are_asked_for():
+    model = mlp([2, 8, 4, 2])
+    weights = [model[2].weight, model[4].weight]
+    expected = sum(0.1 * W.abs().sum() + 0.2 * W.square().sum() for W in weights)
+    assert_close(ElasticNet(0.1, 0.4, layers=2)(model), expected)
+    for layers in (0, 4):
+        with pytest.raises(assay.ShapeError, match=rf"layers={layers}, but the model has 3 nn\.Linear"):
+            ElasticNet(0.1, 0.4, layers=layers)(model)
+
+
+IMAGES = torch.randint(0, 256, (24, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+CODES = torch.arange(24) % 3
+
+
+def small_resnet(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return resnet(8, width=4, classes=3)
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_an_interrupted_training_of_images_ends_in_the_same_bits(tmp_path, precision):
+    """Half precision, weights whose channels lie last, running statistics: all come back as they were."""
+    settings = Training(
+        4,
+        lr=1e-2,
+        optimizer=torch.optim.SGD,
+        options=(("momentum", 0.9), ("nesterov", True)),
+        batch_size=8,
+        precision=precision,
+    )
+
+    def run(model: nn.Module, folder, **more):
+        data = {"augment": crop_and_flip(2), "prepare": normalise, "validation": (IMAGES[:7], CODES[:7])}
+        return train(model, IMAGES, CODES, settings, **data, folder=tmp_path / folder, **more)
+
+    whole = small_resnet()
+    expected = run(whole, "whole")
+
+    class Stop(Exception):
+        pass
+
+    def interrupt() -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        run(small_resnet(), "torn", advance=interrupt)
+    again = small_resnet(seed=5)
+    found = run(again, "torn")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+        assert value.dtype in (torch.float32, torch.int64)
+    assert (found.loss, found.validation_loss) == (expected.loss, expected.validation_loss)
+
+
+def test_a_precision_is_that_of_the_network_alone(tmp_path):
+    seen: list[torch.dtype] = []
+    model = network()
+    model[1].register_forward_hook(lambda layer, x, y: seen.append(y.dtype))
+
+    def loss(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        seen.append(z.dtype)
+        return nn.functional.cross_entropy(z, y)
+
+    settings = Training(1, batch_size=120, precision=torch.bfloat16)
+    train(model, X, Y, settings, loss=loss, folder=tmp_path)
+    assert seen == [torch.bfloat16, torch.float32]
+    with pytest.raises(assay.OutputError, match="holds the state of another training"):
+        train(network(), X, Y, replace(settings, precision=None), loss=loss, folder=tmp_path)
+
+
+def test_what_is_prepared_is_what_the_network_sees():
+    """Validation is never augmented; without an augmentation, training inputs are prepared too."""
+    seen: list[float] = []
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
+    model.register_forward_pre_hook(lambda layer, x: seen.append(float(x[0].mean())))
+    x, y = torch.zeros(4, 1), torch.tensor([0, 1, 0, 1])
+    given = {"prepare": lambda batch: batch + 1, "validation": (x, y)}
+    train(model, x, y, Training(1, batch_size=4), **given)
+    train(model, x, y, Training(1, batch_size=4), **given, augment=lambda batch, generator: batch + 2)
+    assert seen == [1.0, 1.0, 2.0, 1.0]
 
 
 def test_schedules_are_what_they_say():

@@ -20,22 +20,11 @@ from torch.nn.utils import get_total_norm
 
 from ..engine import atomic
 from ..errors import ConvergenceError, OutputError, ShapeError
+from .penalty import ElasticNet
 from .schedules import Schedule, constant
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Outputs and labels to one mean loss."""
-
-
-@dataclass(frozen=True)
-class ElasticNet:
-    """`l1 ‖W‖₁ + (l2/2) ‖W‖²` over the weights W (not the biases) of the last `nn.Linear`."""
-
-    l1: float = 0.0
-    l2: float = 0.0
-
-    def __call__(self, model: nn.Module) -> Tensor:
-        W = [module for module in model.modules() if isinstance(module, nn.Linear)][-1].weight
-        return self.l1 * W.abs().sum() + self.l2 / 2 * W.square().sum()
 
 
 @dataclass(frozen=True)
@@ -48,6 +37,8 @@ class Training:
     - `tolerance`: full-batch training ends when the norm of the objective's gradient is no more than this.
     - `patience`: training ends when the validation loss has not fallen for so many epochs; the best weights are kept.
     - `checkpoints`: epochs after which the weights are kept as `epoch-00500.safetensors` in the folder.
+    - `precision`: such as `torch.bfloat16`, in which the model runs as far as torch's autocast allows; the weights, the
+      steps and the loss of its outputs do not.
     - `save_every`: epochs after which the state is written, from which an interrupted training goes on.
     """
 
@@ -63,6 +54,7 @@ class Training:
     checkpoints: tuple[int, ...] = ()
     save_every: int = 1
     seed: int = 0
+    precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.save_every < 1 or (self.batch_size is not None and self.batch_size < 1):
@@ -98,6 +90,7 @@ def train(
     *,
     loss: Loss = functional.cross_entropy,
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    prepare: Callable[[Tensor], Tensor] | None = None,
     validation: tuple[Tensor, Tensor] | None = None,
     folder: Path | None = None,
     at_checkpoint: Callable[[int], None] = lambda epoch: None,
@@ -107,15 +100,16 @@ def train(
 
     The order of samples and all that is drawn in an epoch (dropout, `augment(batch, generator)`) follow from the seed
     and the epoch alone, so that a training interrupted at any moment and started again with the same `folder` ends in
-    the same bits as one that was not. `at_checkpoint` is called at each of `training.checkpoints`, `advance` after
-    every epoch. Raises `ConvergenceError` where the loss is no longer finite, `OutputError` where the folder holds the
-    state of another training, `ShapeError` where inputs and labels disagree.
+    the same bits as one that was not. `prepare(batch)` takes the place of `augment` where nothing may be drawn: for the
+    validation inputs, and for all where there is no `augment`. `at_checkpoint` is called at each of
+    `training.checkpoints`, `advance` after every epoch. Raises `ConvergenceError` where the loss is no longer finite,
+    `OutputError` where the folder holds the state of another training, `ShapeError` where inputs and labels disagree.
     """
     if len(inputs) != len(labels):
         raise ShapeError(f"{len(inputs)} inputs, but {len(labels)} labels; give one of each per sample")
     if training.patience is not None and validation is None:
         raise ShapeError("patience watches the validation loss; give validation=(inputs, labels)")
-    run = _Run(model, training, loss, augment, folder)
+    run = _Run(model, training, loss, augment, prepare, folder)
     run.resume(_digest(inputs, labels) if folder is not None else "")
     while not run.finished():
         run.epoch(inputs, labels, validation)
@@ -129,8 +123,12 @@ def train(
 class _Run:
     """One training on its way: the model, the optimiser and the history so far."""
 
-    def __init__(self, model: nn.Module, training: Training, loss: Loss, augment: Any, folder: Path | None) -> None:
-        self.model, self.training, self.loss, self.augment, self.folder = model, training, loss, augment, folder
+    def __init__(
+        self, model: nn.Module, training: Training, loss: Loss, augment: Any, prepare: Any, folder: Path | None
+    ) -> None:
+        self.model, self.training, self.loss, self.folder = model, training, loss, folder
+        self.prepare = prepare or (lambda batch: batch)
+        self.augment = augment or (lambda batch, generator: self.prepare(batch))
         self.optimizer = training.optimizer(model.parameters(), lr=training.lr, **dict(training.options))
         self.device = next(model.parameters()).device
         self.history = History()
@@ -176,8 +174,7 @@ class _Run:
                     (self.done + k / len(batches)) / self.training.epochs
                 )
             x, y = (inputs, labels) if rows is None else (inputs[rows], labels[rows])
-            x = x.to(self.device) if self.augment is None else self.augment(x, generator).to(self.device)
-            value = self.loss(self.model(x), y.to(self.device))
+            value = self._loss(self.augment(x, generator), y)
             if self.training.penalty is not None:
                 value = value + self.training.penalty(self.model)
             self.optimizer.zero_grad(set_to_none=True)
@@ -188,12 +185,18 @@ class _Run:
             total += float(value.detach()) * len(x) / len(inputs)
         return total, norm
 
+    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+        precision = self.training.precision
+        with torch.autocast(self.device.type, precision, enabled=precision is not None):
+            outputs = self.model(x.to(self.device))
+        return self.loss(outputs if precision is None else outputs.float(), y.to(self.device))
+
     @torch.inference_mode()
     def _validate(self, inputs: Tensor, labels: Tensor) -> float:
         self.model.eval()
         size = self.training.batch_size or len(inputs)
         parts = zip(inputs.split(size), labels.split(size), strict=True)
-        sums = [float(self.loss(self.model(x.to(self.device)), y.to(self.device))) * len(x) for x, y in parts]
+        sums = [float(self._loss(self.prepare(x), y)) * len(x) for x, y in parts]
         return sum(sums) / len(inputs)
 
     def keep_best(self) -> None:
@@ -248,6 +251,7 @@ class _Run:
         kinds = {"optimizer": training.optimizer, "schedule": training.schedule, "loss": self.loss}
         return {
             "shapes": shapes,
+            "precision": None if training.precision is None else str(training.precision),
             "data": self.data,
             "penalty": repr(training.penalty) if isinstance(training.penalty, ElasticNet) else None,
             **{name: getattr(kind, "__qualname__", type(kind).__name__) for name, kind in kinds.items()},

@@ -32,26 +32,41 @@ def start(labels: Path, out: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", SCRIPT, str(labels), str(out)])
 
 
+def wait_for(process: subprocess.Popen[bytes], path: Path) -> bool:
+    """True once the file is there, False where the process ended before."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if path.exists():
+            return True
+        if process.poll() is not None:
+            return False
+        time.sleep(0.0005)
+    raise AssertionError(f"no {path} in 60 s")
+
+
 def bytes_of(out: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((out / "scores").iterdir())}
 
 
 @pytest.mark.slow
 def test_five_kills_change_nothing(tmp_path):
+    """Two in the reading and three in the scoring, each when a shard drawn anew appears that was not there before."""
     whole = start(tmp_path / "labels", tmp_path / "whole")
     assert whole.wait() == 0
-    kills, out, chance = 0, tmp_path / "torn", random.Random(0)
-    while kills < 5:
+    expected = bytes_of(tmp_path / "whole")
+    shards = len(expected)
+    assert shards == 58
+    chance, out, hit = random.Random(0), tmp_path / "torn", 0
+    places = [out / "work" / "read" / f"part-{k:05d}.npz" for k in sorted(chance.sample(range(shards - 4), 2))]
+    places += [out / "scores" / list(expected)[k] for k in sorted(chance.sample(range(shards - 4), 3))]
+    for path in places:
+        assert not path.exists(), "a later kill is in a shard that the earlier ones had not reached"
         torn = start(tmp_path / "labels", out)
-        deadline = time.monotonic() + chance.uniform(1.5, 6.0)
-        while torn.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if torn.poll() is not None:  # finished before its time: begin anew
-            assert torn.returncode == 0
-            out = tmp_path / f"torn-{kills}-{time.monotonic_ns()}"
-            continue
+        assert wait_for(torn, path), f"it ended before {path} was there"
         os.kill(torn.pid, signal.SIGKILL)
-        torn.wait()
-        kills += 1
+        assert torn.wait() == -signal.SIGKILL
+        assert not (out / "audit.json").exists()
+        hit += 1
+    assert hit == 5
     assert start(tmp_path / "labels", out).wait() == 0
-    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+    assert bytes_of(out) == expected

@@ -130,7 +130,11 @@ def test_columns_that_were_not_audited_are_asked_for_and_must_be_finite():
     audit = assay.audit(table, label="y", features=["a", "b"])
     assert audit.regions(resamples=0).columns == ("a", "b")
     assert audit.regions(["a", "c"], resamples=0).columns == ("a", "c")
-    for look in (lambda: audit.regions(["a", "d"]), lambda: audit.cuts(["a", "d"]), lambda: audit.cuts(["a", "b"], ["d"])):
+    for look in (
+        lambda: audit.regions(["a", "d"]),
+        lambda: audit.cuts(["a", "d"]),
+        lambda: audit.cuts(["a", "b"], ["d"]),
+    ):
         with pytest.raises(assay.SourceError, match=r"row 7.*column 'd' is nan; fill it in"):
             look()
     with pytest.raises(assay.SourceError, match="column 'e' is inf"):
@@ -170,7 +174,9 @@ def test_columns_called_as_the_audit_calls_its_own():
     plain = assay.audit(data.rename(columns={v: k for k, v in names.items()}), label="y", model=model, l2=1e-3)
     assert audit.table["cooks_distance"].to_pylist() == plain.table["cooks_distance"].to_pylist()
     cut = assay.audit(
-        TABLE[["a", "b", "c", "y"]].rename(columns={"a": "row", "b": "held_out"}), label="y", features=["row", "held_out"]
+        TABLE[["a", "b", "c", "y"]].rename(columns={"a": "row", "b": "held_out"}),
+        label="y",
+        features=["row", "held_out"],
     ).cuts(["row", "held_out"], top=1)[0]
     assert cut.rows.column_names[:2] == ["row", "held_out"]
     assert cut.rows.column(0).to_pylist() == TABLE.a[cut.rows.column(3).to_numpy()].tolist()

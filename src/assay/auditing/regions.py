@@ -40,9 +40,9 @@ class Regions:
 
     - `rules`: one row a box, the one with most excess first: `rule` in words, `rows`, `coverage` (share of the
       samples), `influence_share` (of all Cook's distance), `lift` (the latter over the former), `density` (samples per
-      volume of the box over that of everywhere; the cells of a grid's points fill its volume), `loo_margin` (mean), `mislabeled`, `under_represented`, `boundary`
-      (shares of its rows), `classes` (rows by label, JSON), `stability` (mean overlap with the boxes of bootstrap
-      resamples, 0–1).
+      volume of the box over that of everywhere; the cells of a grid's points fill its volume), `loo_margin` (mean),
+      `mislabeled`, `under_represented`, `boundary` (shares of its rows), `classes` (rows by label, JSON), `stability`
+      (mean overlap with the boxes of bootstrap resamples, 0–1).
     - `clusters`: one row a cluster of the most influential samples: `rows`, `influence_share`, `representative` (id of
       its most influential), `extent` in words, `classes` in conflict (given → suggested, JSON), `density` (samples per
       volume in its extent over that of twice the extent).

@@ -23,9 +23,10 @@ import torch
 from record import record
 
 import assay
-from assay.datasets.acas import FINE_RHO, acasxu_encounters
+from assay.datasets.acas import FINE_RHO, Labeller, acasxu_encounters
 from assay.datasets.acasxu import read_networks
 from assay.datasets.encounters import Encounters, stored_labels
+from assay.engine import atomic
 from assay.models.schedules import one_cycle
 from assay.models.surrogate import surrogate
 from assay.models.training import Training, train
@@ -35,16 +36,19 @@ P = 4 * 65  # parameters of the head in contrasts
 
 def table(nets: Path, work: Path, pairs: int, taus: int) -> Encounters:
     """The first pairs of speeds and τ of the fine grid, a byte a label kept on disk."""
-    whole = acasxu_encounters(read_networks(nets), rho=FINE_RHO)
+    networks = read_networks(nets)
+    whole = acasxu_encounters(networks, rho=FINE_RHO)
     grid = replace(whole.grid, pairs=whole.grid.pairs[:pairs], tau=whole.grid.tau[:taus])
-    found = replace(whole, grid=grid, label=replace(whole.label, grid=grid), held_out=0.2)
-    path = work / f"{pairs}x{taus}.labels"
+    label = Labeller(networks, grid)
+    found = replace(whole, grid=grid, label=label, held_out=0.2)
+    path = work / f"{pairs}x{taus}-{label.digest[:12]}.labels"
     if not path.exists():
         start, block = time.process_time(), 1 << 20
-        codes = [found.label(a, min(a + block, len(found))).astype(np.uint8) for a in range(0, len(found), block)]
-        np.concatenate(codes).tofile(path)
+        with atomic(path) as temporary, temporary.open("wb") as file:
+            for a in range(0, len(found), block):
+                file.write(label(a, min(a + block, len(found))).astype(np.uint8).tobytes())
         print(f"labels: {time.process_time() - start:.0f} CPU seconds", file=sys.stderr)
-    return replace(found, label=stored_labels(path))
+    return replace(found, label=stored_labels(path, len(found)))
 
 
 def network(found: Encounters, work: Path) -> torch.nn.Module:

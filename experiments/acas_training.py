@@ -6,13 +6,14 @@
 `hcas`: twelve pairs of speeds, 5.2 million points. `acasxu`: the published networks' advisories at nine pairs of
 speeds, 3 million points. `paper`: the paper's own recipe (mini-batches of 8,096, 200 epochs, constant rate) on 221,892
 points of the latter table at τ = 0. A fifth is held out. Goes on where it was stopped; writes
-results/acas_training.json and .png.
+results/acas_training.json and .png, in which recipes that were not asked for stay as they were.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from common import RESULTS, write_results
 from matplotlib.figure import Figure
 
 from assay.canvas import BLUE, VERMILLION, calm
-from assay.datasets.acas import ACAS_RHO, acasxu_encounters, hcas_encounters
+from assay.datasets.acas import ACAS_RHO, Labeller, acasxu_encounters, hcas_encounters
 from assay.datasets.acasxu import read_networks
 from assay.datasets.encounters import COLUMNS, Encounters
 from assay.models.schedules import one_cycle
@@ -48,7 +49,7 @@ def table_of(name: str, nets: Path, work: Path) -> Encounters:
         return acasxu_encounters(networks, own=SPEEDS, intruder=SPEEDS, held_out=0.2)
     found = acasxu_encounters(networks, rho=ACAS_RHO, steps=41, own=(200.0, 1000.0), intruder=(200.0, 600.0, 1000.0))
     grid = replace(found.grid, tau=(0,))
-    return replace(found, grid=grid, label=replace(found.label, grid=grid), held_out=0.2)
+    return replace(found, grid=grid, label=Labeller(networks, grid), held_out=0.2)
 
 
 def learn(name: str, nets: Path, work: Path) -> dict[str, Any]:
@@ -72,6 +73,7 @@ def learn(name: str, nets: Path, work: Path) -> dict[str, Any]:
     train(net, x, y, settings, folder=work / name, advance=told)
     points = [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines()] if curve.exists() else []
     return {
+        "command": " ".join(["python", *sys.argv]),
         "points": len(table), "width": width, "epochs": settings.epochs, "batch": settings.batch_size,
         "lr": settings.lr, "trained on": accuracy(net, x, y), "held out": accuracy(net, vx, vy),
         "CPU seconds": round(time.process_time() - cpu, 1), "curve": points[-settings.epochs :],
@@ -82,6 +84,11 @@ def accuracy(net: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     with torch.inference_mode():
         right = sum(int((net(a).argmax(1) == b).sum()) for a, b in zip(x.split(65_536), y.split(65_536), strict=True))
     return right / len(y)
+
+
+def known(path: Path) -> dict[str, Any]:
+    """What an earlier call found, by recipe."""
+    return json.loads(path.read_text(encoding="utf-8"))["recipes"] if path.exists() else {}
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -105,7 +112,9 @@ if __name__ == "__main__":
     given.work.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     results = {name: learn(name, given.nets, given.work) for name in given.only}
-    draw(results, given.folder / "acas_training.png")
-    write_results("acas_training", {"recipes": results}, seconds=time.perf_counter() - begin, folder=given.folder)
+    merged = {**known(given.folder / "acas_training.json"), **results}
+    every = {name: merged[name] for name in RECIPES if name in merged}
+    draw(every, given.folder / "acas_training.png")
+    write_results("acas_training", {"recipes": every}, seconds=time.perf_counter() - begin, folder=given.folder)
     for recipe, told_of in results.items():
         print(recipe, {key: value for key, value in told_of.items() if key != "curve"})

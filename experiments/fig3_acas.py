@@ -5,7 +5,8 @@
     python experiments/fig3_acas.py --table hcas --scale 0.02 --folder /tmp/try
 
 Three surrogates (other seeds and widths) are trained on 80 % of a table and its points scored by the first one's last
-layer (`refit=False`). Goes on where it was interrupted (`--work`). Writes results/fig3_<table>.json and .png.
+layer (`refit=False`). What is said of points is said of those 80 %. Goes on where it was interrupted (`--work`). Writes
+results/fig3_<table>.json and .png.
 """
 
 from __future__ import annotations
@@ -57,20 +58,21 @@ def main(kind: str, nets: Path | None, work: Path, scale: float = 1.0, folder: P
         accuracies.append({"seed": seed, "width": width, **accuracy})
         audits.append(audited(table, net, work / f"audit-{seed}-{width}"))
     influence = [audit.table["cooks_distance"].to_numpy() for audit in audits]
+    codes, known = batch.y.numpy(), seen.numpy()
     cuts = audits[0].cuts(["rho", "theta"], top=CUTS)
-    random = random_cuts(audits[0], len(cuts))
     found = {
         "table": table.name,
         "points": len(table),
+        "points trained on": int(known.sum()),
         "classes": (np.bincount(batch.y, minlength=5) / len(table)).tolist(),
         "surrogates": accuracies,
         "claims": {
-            **near_boundaries(table, batch.y.numpy(), influence[0]),
-            **sampling(table, influence[0]),
+            **near_boundaries(table, codes, influence[0], known),
+            **sampling(table, influence[0], known),
             **speeds(table, cuts),
-            **switches(cuts, random),
-            "share of the influence held by the top": {str(t): held(influence[0], t) for t in TOPS},
-            "agreement of surrogates": agreement(influence),
+            **switches(table, codes, cuts),
+            "share of the influence held by the top": {str(t): held(influence[0][known], t) for t in TOPS},
+            "agreement of surrogates": agreement([each[known] for each in influence]),
         },
         "trust": audits[0].trust.verdict,
         "reason": audits[0].trust.reason,
@@ -120,16 +122,18 @@ def audited(table: Encounters, net: Any, out: Path) -> Audit:
         return assay.audit(table, model=net, refit=False, damping=DAMPING, out=out, encoding=encoding)
 
 
-def near_boundaries(table: Encounters, codes: np.ndarray, influence: np.ndarray) -> dict[str, Any]:
+def most(influence: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Where the top 1 % of the points trained on are."""
+    return known & (influence >= np.quantile(influence[known], 0.99))
+
+
+def near_boundaries(table: Encounters, codes: np.ndarray, influence: np.ndarray, known: np.ndarray) -> dict[str, Any]:
     """Whether the advisory changes within one grid step, and along how many of τ, ρ, θ, ψ, at the top 1 % and all."""
     changes = axes_of_change(codes.reshape(table.grid.shape)).ravel()
-    top = influence >= np.quantile(influence, 0.99)
+    top, every = changes[most(influence, known)], changes[known]
     return {
-        "within one step of a change": {
-            "top 1 %": float((changes[top] > 0).mean()),
-            "all": float((changes > 0).mean()),
-        },
-        "axes along which the advisory changes": {"top 1 %": float(changes[top].mean()), "all": float(changes.mean())},
+        "within one step of a change": {"top 1 %": float((top > 0).mean()), "all": float((every > 0).mean())},
+        "axes along which the advisory changes": {"top 1 %": float(top.mean()), "all": float(every.mean())},
     }
 
 
@@ -149,17 +153,17 @@ def axes_of_change(codes: np.ndarray) -> np.ndarray:
     return total
 
 
-def sampling(table: Encounters, influence: np.ndarray) -> dict[str, Any]:
+def sampling(table: Encounters, influence: np.ndarray, known: np.ndarray) -> dict[str, Any]:
     """The local step of ρ [ft], the one axis whose steps differ, and its share of ρ, in the median."""
     rho = np.array(table.grid.rho)
     step = np.gradient(rho)
     place = np.unravel_index(np.arange(len(table)), table.grid.shape)[2]
-    top = influence >= np.quantile(influence, 0.99)
+    top, every = place[most(influence, known)], place[known]
     relative = step / np.maximum(rho, step)
     return {
-        "step of rho, ft": {"top 1 %": float(np.median(step[place[top]])), "all": float(np.median(step[place]))},
+        "step of rho, ft": {"top 1 %": float(np.median(step[top])), "all": float(np.median(step[every]))},
         "step of rho over rho": {
-            "top 1 %": float(np.median(relative[place[top]])), "all": float(np.median(relative[place])),
+            "top 1 %": float(np.median(relative[top])), "all": float(np.median(relative[every])),
         },
     }  # fmt: skip
 
@@ -176,32 +180,37 @@ def speeds(table: Encounters, cuts: list[Cut]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def switches(cuts: list[Cut], random: list[Cut]) -> dict[str, Any]:
-    """Left–right–left (or the reverse) along three points in a row of θ, per thousand points."""
+def switches(table: Encounters, codes: np.ndarray, cuts: list[Cut]) -> dict[str, Any]:
+    """Left–right–left (or the reverse) along three points in a row of θ, per thousand points, in the top cuts and in as
+    many drawn evenly from all others."""
+    each = switching(codes.reshape(table.grid.shape))
+    top = np.zeros(each.shape, bool)
+    for cut in cuts:
+        top[plane(table, cut)] = True
+    others = each[~top]
+    drawn = np.random.default_rng(0).choice(others, min(len(cuts), len(others)), replace=False)
     return {
         "left-right-left switches per 1000 points": {
-            "top cuts": float(np.mean([switching(cut) for cut in cuts])),
-            "random cuts": float(np.mean([switching(cut) for cut in random])),
+            "top cuts": float(each[top].mean()),
+            "random cuts": float(drawn.mean()),
+            "all other cuts": float(others.mean()),
         }
     }
 
 
-def switching(cut: Cut) -> float:
-    side = np.array(
-        [{"WL": 1, "SL": 1, "WR": -1, "SR": -1}.get(name, 0) for name in cut.rows["given_label"].to_pylist()]
-    )
-    rho, theta = cut.rows["rho"].to_numpy(), cut.rows["theta"].to_numpy()
-    grid = np.zeros((len(np.unique(rho)), len(np.unique(theta))), np.int64)
-    grid[np.searchsorted(np.unique(rho), rho), np.searchsorted(np.unique(theta), theta)] = side
-    back = (grid[:, :-2] * grid[:, 1:-1] < 0) & (grid[:, 1:-1] * grid[:, 2:] < 0)
-    return 1000 * float(back.sum()) / len(side)
+def switching(codes: np.ndarray) -> np.ndarray:
+    """`[τ, speeds, ψ]`: those switches per thousand points of each (ρ, θ) plane of a grid (τ, speeds, ρ, θ, ψ)."""
+    side = np.array([0, 1, -1, 1, -1], np.int8)[codes]
+    back = (side[..., :-2, :] * side[..., 1:-1, :] < 0) & (side[..., 1:-1, :] * side[..., 2:, :] < 0)
+    return 1000 * back.sum((2, 3)) / (codes.shape[2] * codes.shape[3])
 
 
-def random_cuts(audit: Audit, count: int) -> list[Cut]:
-    """As many cuts drawn evenly."""
-    every = audit.cuts(["rho", "theta"], top=10**6)
-    chosen = np.random.default_rng(0).choice(len(every), min(count, len(every)), replace=False)
-    return [every[k] for k in chosen]
+def plane(table: Encounters, cut: Cut) -> tuple[int, int, int]:
+    """Where τ, the speeds and ψ of a cut stand on the grid."""
+    grid, at = table.grid, cut.values
+    speeds_at = np.abs(np.array(grid.pairs) - [at["v_own"], at["v_int"]]).sum(1)
+    nearest = [np.abs(np.array(axis) - at[name]) for axis, name in ((grid.tau, "tau"), (grid.psi, "psi"))]
+    return int(nearest[0].argmin()), int(speeds_at.argmin()), int(nearest[1].argmin())
 
 
 def held(influence: np.ndarray, share: float) -> float:

@@ -1,17 +1,29 @@
 """The collision-avoidance tables: published networks meet their test vector, and a table is read in any range alike."""
 
+import copy
+import json
 import os
+import shlex
+import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import assay
+import assay.cli.acas as command
+from assay.datasets import acas
 from assay.datasets.acas import ACAS_RHO, FINE_RHO, Labeller, acasxu_encounters, hcas_encounters, write_table
+from assay.datasets.acasxu import TAUS as ACAS_TAUS
 from assay.datasets.acasxu import AcasNetworks, Layers, read_networks
-from assay.datasets.encounters import COLUMNS, Encounters, Grid
+from assay.datasets.encounters import COLUMNS, Encounters, Grid, stored_labels
 from assay.datasets.hcas import ADVISORIES, HCAS, TAUS, policy
 from assay.features.keep import Encoding
 from assay.models.surrogate import surrogate
@@ -22,12 +34,22 @@ PUBLISHED = next((place / "acasxu" for place in PLACES if (place / "acasxu").is_
 published = pytest.mark.skipif(PUBLISHED is None, reason="the published networks are not in ASSAY_DATA")
 
 RHO = (0.0, 300.0, 600.0, 1500.0, 4000.0)
+HELD_OUT = ([3, 10, 18, 21, 33, 41, 48, 49], [7, 14, 16, 19, 20, 25, 33, 38])  # first of seeds 0 and 1, ever since
 
 
 @pytest.fixture(scope="module")
 def networks() -> AcasNetworks:
     assert PUBLISHED is not None
     return read_networks(PUBLISHED)
+
+
+def invented(previous: str = "COC", taus: tuple[int, ...] = ACAS_TAUS, **more: Any) -> AcasNetworks:
+    """Networks of one layer, for ranges as the published ones have."""
+    rng = np.random.default_rng(0)
+    layers = {t: Layers((rng.normal(size=(5, 5)).astype(np.float32),), (np.zeros(5, np.float32),)) for t in taus}
+    low, high = np.array([0.0, -3.2, -3.2, 100.0, 0.0]), np.array([60760.0, 3.2, 3.2, 1200.0, 1200.0])
+    arrays = {"low": low, "high": high, "mean": (low + high) / 2, "range": high - low, **more}
+    return AcasNetworks(layers, **{"out_mean": 0.0, "out_range": 1.0, **arrays}, previous=previous)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +106,60 @@ def test_text_and_archive_are_the_same_networks(networks, tmp_path):
         read_networks(tmp_path)
 
 
+def written(folder: Path, networks: AcasNetworks, firsts: str) -> Path:
+    """The `.nnet` files, whose names say these previous advisories."""
+    folder.mkdir(exist_ok=True)
+    for k, (first, layers) in enumerate(zip(firsts, networks.layers.values(), strict=True), 1):
+        write_nnet(folder / f"ACASXU_run2a_{first}_{k}_batch_2000.nnet", layers, networks)
+    return folder
+
+
+@pytest.mark.parametrize(("number", "advisory"), [*enumerate(ADVISORIES, 1)])
+def test_networks_say_for_which_previous_advisory_they_are(tmp_path, number, advisory):
+    networks = read_networks(written(tmp_path, invented(), str(number) * 9))
+    assert networks.previous == advisory
+    table = acasxu_encounters(networks, rho=ACAS_RHO[:2], steps=3, own=(200.0,), intruder=(200.0,))
+    assert table.previous == advisory
+    assert table.render(0).fields["previous"] == advisory
+    np.savez(tmp_path / "nets.npz", **{**good(), "a_prev": np.full(9, number, np.int8)})
+    assert read_networks(tmp_path / "nets.npz").previous == advisory
+
+
+def test_networks_for_several_previous_advisories_are_refused(tmp_path):
+    for name, firsts, told in (("a", "123451234", "1, 2, 3, 4, 5"), ("b", "111111112", "1, 2"), ("c", "6" * 9, "6")):
+        with pytest.raises(assay.SourceError, match=f"previous advisories {told}; give those of one"):
+            read_networks(written(tmp_path / name, invented(), firsts))
+    for a_prev in ([1] * 8 + [3], [0] * 9, [6] * 9):
+        np.savez(tmp_path / "nets.npz", **{**good(), "a_prev": np.array(a_prev)})
+        with pytest.raises(assay.SourceError, match=r"nets\.npz: the networks are for the previous advisories"):
+            read_networks(tmp_path / "nets.npz")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (lambda text: text.replace("0.5,", "nan,"), "W0 has values that are not finite"),
+        (lambda text: swap_line(text, 5, "1,2,3,4,5,"), "there are 5 means, expected 6"),
+        (lambda text: swap_line(text, 3, "1,2,3,"), "there are 3 minima, expected 5"),
+        (lambda text: swap_line(text, 1, "inf,5,"), "cannot be read"),
+        (lambda text: text[:-20], "cannot be read"),
+    ],
+)
+def test_text_that_is_no_network_is_refused_by_name(tmp_path, line, told):
+    layers = Layers((np.full((5, 5), 0.5, np.float32),), (np.ones(5, np.float32),))
+    written(tmp_path, replace(invented(), layers=dict.fromkeys(ACAS_TAUS, layers)), "1" * 9)
+    for path in tmp_path.iterdir():
+        path.write_text(line(path.read_text(encoding="ascii")), encoding="ascii")
+    with pytest.raises(assay.SourceError, match=rf"ACASXU_run2a_1_\d_batch_2000\.nnet.*{told}"):
+        read_networks(tmp_path)
+
+
+def swap_line(text: str, k: int, other: str) -> str:
+    """The k-th line after the comment, counted from 0, replaced."""
+    lines = text.splitlines()
+    return "\n".join([*lines[: k + 1], other, *lines[k + 2 :]])
+
+
 def write_nnet(path: Path, layers: Layers, networks: AcasNetworks) -> None:
     sizes = [layers.weights[0].shape[1], *(len(b) for b in layers.biases)]
     lines = ["// a comment", f"{len(layers.weights)},5,5,50,", ",".join(map(str, sizes)) + ",", "0,"]
@@ -112,33 +188,72 @@ def test_the_published_grid_has_the_shares_that_are_known(networks):
 def test_the_fine_grid_has_ninety_three_million_points():
     assert len(FINE_RHO) == 40
     assert set(ACAS_RHO) <= set(FINE_RHO)
-    assert 9 * 12 * 13 * 40 * 41 * 41 >= 93_000_000
+    assert len(acasxu_encounters(invented(), rho=FINE_RHO)) == 94_404_960
+
+
+def good() -> dict[str, np.ndarray]:
+    """The arrays of an NPZ of nine networks."""
+    sizes = [5, 6, 6, 6, 6, 6, 6, 5]
+    arrays: dict[str, np.ndarray] = {f"W{k}": np.ones((9, sizes[k + 1], sizes[k]), np.float32) for k in range(7)}
+    arrays |= {f"b{k}": np.ones((9, sizes[k + 1]), np.float32) for k in range(7)}
+    arrays |= {f"in_{name}": np.arange(1.0, 6.0) for name in ("min", "max", "mean", "range")}
+    arrays |= {"in_min": np.array([0.0, -4, -4, 100, 0]), "in_max": np.array([60760.0, 4, 4, 1200, 1200])}
+    arrays |= {"out_mean": np.array(0.0), "out_range": np.array(1.0), "notice": np.array("theirs")}
+    return arrays | {"tau_s": np.array(ACAS_TAUS, np.int16), "a_prev": np.ones(9, np.int8)}
+
+
+def poked(values: np.ndarray, value: float) -> np.ndarray:
+    """With one value replaced."""
+    return np.concatenate([[value], np.ravel(values)[1:]]).reshape(values.shape)
 
 
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda a: {k: v for k, v in a.items() if k != "W3"}, "has no array"),
-        (lambda a: {**a, "tau_s": a["tau_s"][:8]}, "there must be nine"),
-        (lambda a: {**a, "W2": a["W2"][:, :, :4]}, "make no network"),
-        (lambda a: {**a, "b0": a["b0"][:, :4]}, "make no network"),
+        (lambda a: {k: v for k, v in a.items() if k != "W3"}, "has no array 'W3'"),
+        (lambda a: {k: v for k, v in a.items() if k != "a_prev"}, "has no array 'a_prev'"),
+        (lambda a: {**a, "tau_s": a["tau_s"][:8]}, "tau_s has shape .8,., expected .9,.; there must be nine"),
+        (lambda a: {**a, "tau_s": a["tau_s"] + 1}, "tau_s is .*; there must be nine"),
+        (lambda a: {**a, "W2": a["W2"][:, :, :4]}, "W2 has shape .6, 4. .* make no network"),
+        (lambda a: {**a, "b0": a["b0"][:, :4]}, "b0 .4,., .* make no network"),
+        (lambda a: {**a, "b0": a["b0"][:8]}, "b0 has shape .8, 6., expected .9, any."),
+        (lambda a: {**a, "W0": np.array(1.0)}, "W0 has shape .., expected .9, any, any."),
+        (lambda a: {**a, "in_mean": a["in_mean"][:4]}, "in_mean has shape .4,., expected .5,."),
+        (lambda a: {**a, "out_mean": np.zeros(2)}, "out_mean has shape .2,., expected .."),
+        (lambda a: {**a, "W3": poked(a["W3"], np.nan)}, "W3 has values that are not finite"),
+        (lambda a: {**a, "b6": poked(a["b6"], np.inf)}, "b6 has values that are not finite"),
+        (lambda a: {**a, "W1": poked(a["W1"].astype(float), 1e300)}, "W1 has values that are not finite"),
+        (lambda a: {**a, "in_range": a["in_range"] * 0}, "range = .0.0, .*larger than zero"),
+        (lambda a: {**a, "in_range": poked(a["in_range"], -1)}, "range = .-1.0, .*larger than zero"),
+        (lambda a: {**a, "out_range": np.array(0.0)}, "out_range = 0.0; .*larger than zero"),
+        (lambda a: {**a, "in_mean": poked(a["in_mean"], np.nan)}, "mean = .nan, .*all are finite"),
+        (lambda a: {**a, "in_min": a["in_max"], "in_max": a["in_min"]}, "low = .* is not below high"),
     ],
 )
 def test_networks_that_are_none_are_refused(tmp_path, break_it, message):
-    sizes = [5, 6, 6, 6, 6, 6, 6, 5]
-    arrays = {f"W{k}": np.ones((9, sizes[k + 1], sizes[k]), np.float32) for k in range(7)}
-    arrays |= {f"b{k}": np.ones((9, sizes[k + 1]), np.float32) for k in range(7)}
-    arrays |= {f"in_{name}": np.arange(1.0, 6.0) for name in ("min", "max", "mean", "range")}
-    arrays |= {
-        "out_mean": np.array(0.0),
-        "out_range": np.array(1.0),
-        "tau_s": np.array([0, 1, 5, 10, 20, 40, 60, 80, 100]),
-    }
+    arrays = good()
     np.savez(tmp_path / "good.npz", **arrays)
     assert read_networks(tmp_path / "good.npz").scores(np.ones((2, 5)), 5).shape == (2, 5)
     np.savez(tmp_path / "bad.npz", **break_it(arrays))
-    with pytest.raises(assay.SourceError, match=message):
+    with pytest.raises(assay.SourceError, match=rf"bad\.npz.* {message}"):
         read_networks(tmp_path / "bad.npz")
+
+
+def test_an_archive_cut_short_or_damaged_is_refused(tmp_path):
+    path = tmp_path / "nets.npz"
+    np.savez_compressed(path, **good())
+    whole = path.read_bytes()
+    turned = bytearray(whole)
+    at = whole.index(b"W3.npy") + 40
+    turned[at : at + 20] = bytes(255 - value for value in turned[at : at + 20])
+    for torn, told in ((whole[: len(whole) // 2], "the archive"), (b"", "the archive"), (bytes(turned), "W3")):
+        path.write_bytes(torn)
+        with pytest.raises(assay.SourceError, match=rf"nets\.npz cannot be read, {told} is damaged"):
+            read_networks(path)
+    np.save(tmp_path / "one.npy", np.ones(3))
+    (tmp_path / "one.npy").rename(path)
+    with pytest.raises(assay.SourceError, match=r"nets\.npz cannot be read"):
+        read_networks(path)
 
 
 def test_other_files_and_states_are_refused(tmp_path):
@@ -151,6 +266,10 @@ def test_other_files_and_states_are_refused(tmp_path):
             read_networks(path)
     layers = Layers((np.ones((5, 5), np.float32),), (np.ones(5, np.float32),))
     one = AcasNetworks({0: layers}, *(np.ones(5),) * 4, 0.0, 1.0)
+    with pytest.raises(assay.ShapeError, match=r"states\[1\] has theta = nan; give finite values"):
+        one.advisory([[1, 1, 1, 1, 1], [1, np.nan, 1, 1, 1]], 0)
+    with pytest.raises(assay.ShapeError, match=r"states\[0\] has rho = inf"):
+        one.scores([[np.inf, 1, 1, 1, 1]], 0)
     with pytest.raises(assay.ShapeError, match="tau=7 s has no network"):
         one.scores(np.ones((1, 5)), 7)
     with pytest.raises(assay.ShapeError, match=r"give \[n, 5\]"):
@@ -164,6 +283,22 @@ def test_a_table_is_the_policy_of_its_process(small):
     assert batch.y[rows].tolist() == policy(Q[20][:, 0]).tolist()
     assert small.vocabulary == ADVISORIES
     assert len(small) == len(TAUS) * 2 * 5 * 81
+
+
+def test_a_table_after_another_advisory(small, tmp_path):
+    after = hcas_encounters(tmp_path, pairs=((600.0, 200.0),), rho=RHO, steps=9, previous="SL")
+    Q = HCAS(600.0, 200.0, RHO, 9).solve()
+    batch = next(after.batches(len(after)))
+    assert batch.y[batch.x[:, 5] == 20].tolist() == policy(Q[20][:, ADVISORIES.index("SL")]).tolist()
+    assert not np.array_equal(policy(Q[20][:, 3]), policy(Q[20][:, 0]))
+    write_table(after, tmp_path / "written")
+    assert set(pq.read_table(tmp_path / "written")["previous"].to_pylist()) == {"SL"}
+    assert after.render(3).fields["previous"] == "SL"
+    plain = hcas_encounters(tmp_path, pairs=((600.0, 200.0),), rho=RHO, steps=9)
+    assert plain.fingerprint() != after.fingerprint()
+    assert plain.label(0, len(plain)).tolist() != after.label(0, len(after)).tolist()  # labels kept apart
+    with pytest.raises(assay.ShapeError, match="previous='LEFT' is none of COC, WL"):
+        hcas_encounters(tmp_path, previous="LEFT")
 
 
 @pytest.mark.parametrize("size", [1, 100, 7000])
@@ -190,6 +325,88 @@ def test_held_out_rows_are_drawn_by_their_number_and_the_seed(small):
     assert Encounters(small.grid, small.label, small.name, 0.2).fingerprint() == small.fingerprint()
 
 
+def test_what_is_held_out_for_any_seed(small):
+    """The masks of seeds 0 and 1 are those they always were; no seed overflows (warnings are errors here)."""
+    masks: dict[int, bytes] = {}
+    for seed in (0, 1, 2, 3, 12_345, 2**63, 2**64 - 1, 2**64 + 7):
+        rows = np.arange(len(small))
+        w = Encounters(small.grid, small.label, small.name, 0.2, seed).weights(rows)
+        assert 0.16 < (w == 0).mean() < 0.24
+        masks[seed] = w.tobytes()
+        mask = 2**64 - 1
+        for row in (0, 1, 777):  # splitmix64 in Python's integers
+            z = (row + (seed + 1) * 0x9E3779B97F4A7C15) & mask
+            z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+            z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+            assert w[row] == ((z ^ (z >> 31)) / 2**64 >= 0.2)
+    assert len(set(masks.values())) == 8
+    assert np.flatnonzero(np.frombuffer(masks[0]) == 0)[:8].tolist() == HELD_OUT[0]
+    assert np.flatnonzero(np.frombuffer(masks[1]) == 0)[:8].tolist() == HELD_OUT[1]
+    for wrong in ({"seed": -1}, {"held_out": 1.0}, {"held_out": -0.1}, {"held_out": float("nan")}):
+        with pytest.raises(assay.ShapeError, match="a seed is 0 or more, a share in"):
+            replace(small, **wrong)
+
+
+def test_the_fingerprint_sees_every_label(small, tmp_path):
+    codes = small.label(0, len(small))
+    once, again, other = (tmp_path / name for name in ("once", "again", "other"))
+    codes.astype(np.uint8).tofile(once)
+    codes.astype(np.uint8).tofile(again)
+    codes[3001] = (codes[3001] + 1) % 5
+    codes.astype(np.uint8).tofile(other)
+    found = [replace(small, label=stored_labels(path, len(small))).fingerprint() for path in (once, again, other)]
+    assert found[0] == found[1] == small.fingerprint() != found[2]
+    changing = replace(small, label=stored_labels(once, len(small)))
+    codes.astype(np.uint8).tofile(once)
+    assert changing.fingerprint() == found[2]
+    plain = replace(small, label=lambda start, stop: codes[start:stop])
+    assert plain.fingerprint() == found[2], "a callable without a digest is read to the end"
+
+
+def test_the_fingerprint_sees_every_weight_of_the_networks():
+    def of(networks: AcasNetworks) -> str:
+        return acasxu_encounters(networks, rho=ACAS_RHO[:2], steps=3, own=(200.0,), intruder=(200.0,)).fingerprint()
+
+    one = invented()
+    bias = one.layers[80].biases[0].copy()
+    bias[2] += 1e-6
+    other = replace(one, layers={**one.layers, 80: Layers(one.layers[80].weights, (bias,))})
+    assert of(one) == of(invented())
+    assert len({of(one), of(other), of(replace(one, mean=one.mean + 1e-9)), of(invented("SL"))}) == 4
+    grid = Grid((1.0,), (0.0,), (0.0,), ((200.0, 200.0),), (0,))
+    assert Labeller(one, grid).digest != Labeller(one, replace(grid, rho=(2.0,))).digest
+
+
+def test_label_files_of_another_length_are_refused(tmp_path):
+    np.zeros(99, np.uint8).tofile(tmp_path / "short.labels")
+    with pytest.raises(assay.SourceError, match=r"short\.labels holds 99 labels, a byte each, but the grid has 100"):
+        stored_labels(tmp_path / "short.labels", 100)
+    with pytest.raises(assay.SourceError, match="is not there, but the grid has 100 points"):
+        stored_labels(tmp_path / "none.labels", 100)
+
+
+def test_label_files_are_named_by_all_they_are_made_of(tmp_path):
+    """Another axis, speed, angle or advisory is another file; any number of pairs has a name that fits."""
+    one: dict[str, Any] = {"pairs": ((200.0, 200.0),), "rho": (0.0, 500.0), "steps": 3}
+    many = tuple((100.0 + a, 100.0 + b) for a in range(5) for b in range(6))
+    others = (
+        {"pairs": ((200.00001, 200.0),)}, {"pairs": ((1000000.0, 200.0),)}, {"pairs": ((1000001.0, 200.0),)},
+        {"rho": (0.0, 500.0, 600.0)}, {"rho": (0.0, 501.0)}, {"steps": 5}, {"previous": "WL"}, {"pairs": many},
+    )  # fmt: skip
+    for change in ({}, *others):
+        hcas_encounters(tmp_path, **{**one, **change})
+    files = list(tmp_path.iterdir())
+    assert len(files) == 1 + len(others)
+    assert max(len(file.name) for file in files) < 60
+    before = {file: file.stat().st_mtime_ns for file in files}
+    hcas_encounters(tmp_path, **one)
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
+    path = next(tmp_path.glob("hcas-WL-*"))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(assay.SourceError, match="remove it and make the table again"):
+        hcas_encounters(tmp_path, **one, previous="WL")
+
+
 def test_neighbours_are_one_step_away_and_angles_close():
     grid = Grid((0.0, 1.0, 2.0), (-1.0, 0.0, 1.0), (-1.0, 0.0, 1.0), ((1.0, 1.0),), (0, 5))
     first = {tuple(row) for row in grid.points(np.array(grid.neighbours(0))).tolist()}
@@ -208,11 +425,37 @@ def test_neighbours_are_one_step_away_and_angles_close():
         (lambda: Grid((0.0,), (1.0, 0.0), (0.0,), ((1.0, 1.0),), (0,)), "theta has 2 values"),
         (lambda: Grid((0.0,), (0.0,), (0.0,), (), (0,)), "0 pairs of speeds"),
         (lambda: Grid((0.0,), (0.0,), (0.0,), ((1.0, 1.0),) * 2, (0,)), "2 pairs of speeds"),
+        (lambda: Grid((float("nan"),), (0.0,), (0.0,), ((1.0, 1.0),), (0,)), "rho has 1 values; .* finite"),
+        (lambda: Grid((0.0,), (0.0,), (0.0,), ((1.0, float("inf")),), (0,)), "1 pairs of speeds; .* finite"),
     ],
 )
 def test_grids_that_are_none_are_refused(make, message):
     with pytest.raises(assay.ShapeError, match=message):
         make()
+
+
+def test_a_grid_of_one_point_an_axis():
+    grid = Grid((499.0,), (0.0,), (1.0,), ((200.0, 300.0),), (5,))
+    assert len(grid) == 1
+    assert grid.neighbours(0) == []
+    table = Encounters(grid, lambda start, stop: np.full(stop - start, 3), "one")
+    batch = next(table.batches(10))
+    assert batch.x.tolist() == [[499.0, 0.0, 1.0, 200.0, 300.0, 5.0]]
+    assert batch.y.tolist() == [3]
+    assert table.render(0).fields["advisory"] == "SL"
+
+
+def test_tau_and_speeds_outside_the_networks_are_refused():
+    few = invented(taus=(0, 1, 5))
+    with pytest.raises(assay.ShapeError, match=r"the grid has tau=10 s, which has no network; .* each of 0, 1, 5"):
+        acasxu_encounters(few)
+    grid = Grid((499.0,), (0.0,), (1.0,), ((200.0, 300.0),), (0, 7))
+    with pytest.raises(assay.ShapeError, match="the grid has tau=7 s"):
+        Labeller(few, grid)
+    with pytest.raises(assay.ShapeError, match="own=50 ft/s, but the networks are for 100 to 1200 ft/s"):
+        acasxu_encounters(invented(), own=(200.0, 50.0))
+    with pytest.raises(assay.ShapeError, match="intruder=1300 ft/s"):
+        acasxu_encounters(invented(), intruder=(1300.0,))
 
 
 def test_a_table_is_written_and_goes_on_where_it_stopped(small, tmp_path):
@@ -230,23 +473,132 @@ def test_a_table_is_written_and_goes_on_where_it_stopped(small, tmp_path):
     assert pq.read_table(tmp_path).equals(table)
 
 
-def test_streamed_scores_of_a_table_are_those_in_memory(small, tmp_path):
+def test_a_folder_of_another_table_is_refused(small, tmp_path):
+    write_table(small, tmp_path, shard=3000)
+    before = contents(tmp_path)
+    others = (
+        replace(small, seed=1), replace(small, held_out=0.0), replace(small, previous="WL"),
+        replace(small, grid=replace(small.grid, rho=(0.0, 300.0, 600.0, 1500.0, 4001.0))),
+        replace(small, label=lambda start, stop: np.zeros(stop - start, np.int64)),
+    )  # fmt: skip
+    for other in others:
+        with pytest.raises(
+            assay.OutputError, match=r"holds another table \(HCAS .*: rows 6480, previous COC, held_out"
+        ):
+            write_table(other, tmp_path, shard=3000)
+    with pytest.raises(assay.OutputError, match=r"shard 3000\); name another folder, or remove it"):
+        write_table(small, tmp_path, shard=5000)
+    assert contents(tmp_path) == before
+    (tmp_path / acas.MANIFEST).write_text("torn", encoding="utf-8")
+    with pytest.raises(assay.OutputError, match="holds another table; name another folder"):
+        write_table(small, tmp_path, shard=3000)
+    (tmp_path / acas.MANIFEST).unlink()
+    with pytest.raises(assay.OutputError, match="holds Parquet files of something else"):
+        write_table(small, tmp_path, shard=3000)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.filterwarnings("ignore:.* never vary:assay.AssayWarning")  # the intruder's one speed
+def test_the_command_writes_a_folder_that_others_read(tmp_path, monkeypatch):
+    import pandas as pd
+
+    monkeypatch.setattr(acas, "hcas_encounters", partial(hcas_encounters, rho=RHO, steps=5))
+    out = tmp_path / "a table"
+    options = ["acas", "table", "--out", str(out), "--own", "200,600", "--intruder", "300", "--held-out", "0.2"]
+    done = CliRunner().invoke(command.app, options)
+    assert done.exit_code == 0, done.output
+    rows = len(TAUS) * 2 * len(RHO) * 25
+    assert pq.read_table(out).num_rows == len(pd.read_parquet(out)) == rows
+    assert (out / "_labels").is_dir()
+    table = pq.read_table(out)
+    assert set(zip(table["v_own"].to_pylist(), table["v_int"].to_pylist(), strict=True)) == {(200, 300), (600, 300)}
+    line = next(line for line in done.output.splitlines() if line.startswith("next"))
+    said = shlex.split(line.removeprefix("next"))
+    assert said[:3] == ["assay", "audit", str(out)]
+    audit = CliRunner().invoke(command.app, [*said[1:], "--out", str(tmp_path / "audit"), "--json", "--l2", "1e-2"])
+    assert audit.exit_code == 0, audit.output
+    info = json.loads((tmp_path / "audit" / "audit.json").read_text(encoding="utf-8"))
+    assert info["columns"] == list(COLUMNS)
+    assert info["total_weight"] == sum(table["weight"].to_pylist())
+    for wrong, message in (("200,x", "give speeds in ft/s by commas"), ("", "give speeds"), ("nan", "give speeds")):
+        refused = CliRunner().invoke(command.app, ["acas", "table", "--out", str(tmp_path / "no"), "--own", wrong])
+        assert refused.exit_code == 2
+        assert message in refused.output
+    again = CliRunner().invoke(command.app, [*options, "--seed", "1"])
+    assert again.exit_code == 1
+    assert "holds another table" in again.output
+
+
+def test_the_command_takes_the_networks_previous_advisory(tmp_path):
+    written(tmp_path / "nets", invented(), "4" * 9)
+    options = ["acas", "table", "--kind", "acasxu", "--nets", str(tmp_path / "nets"), "--own", "200", "--intruder", "0"]
+    refused = CliRunner().invoke(command.app, [*options, "--out", str(tmp_path / "no"), "--previous", "WL"])
+    assert refused.exit_code == 2
+    assert "those for SL" in refused.output
+    done = CliRunner().invoke(command.app, [*options, "--out", str(tmp_path / "yes")])
+    assert done.exit_code == 0, done.output
+    assert set(pq.read_table(tmp_path / "yes", columns=["previous"])["previous"].unique().to_pylist()) == {"SL"}
+
+
+def test_the_demo_trains_each_table_and_seed_in_a_place_of_its_own(tmp_path):
+    """Another seed or table trains anew in the same folder; the same ones are found again."""
+    tiny = hcas_encounters(tmp_path, pairs=((200.0, 200.0), (600.0, 300.0)), rho=RHO, steps=5, held_out=0.2)
+    shifted = replace(tiny, label=lambda a, b: (tiny.label(a, b) + 1) % 5)
+    found: list[str] = []
+    for table, seed in ((tiny, 0), (replace(tiny, seed=1), 1), (shifted, 0), (tiny, 0)):
+        batch = next(table.batches(len(table)))
+        net = command.learned(table, batch.x[batch.w > 0], batch.y[batch.w > 0], tmp_path / "nets", seed, None)
+        found.append(str(torch.cat([parameter.flatten() for parameter in net.parameters()]).tolist()))
+    assert len(set(found)) == 3
+    assert found[0] == found[3]
+    assert len(list((tmp_path / "nets").iterdir())) == 3
+
+
+class LastFirst(Executor):
+    """Does what was submitted last first; `order` is the place of each among those submitted."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Any] = []
+        self.order: list[int] = []
+        self.one = ThreadPoolExecutor(1)
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.waiting.append((fn, args, kwargs))
+        return self.one.submit(self.last)
+
+    def last(self) -> Any:
+        time.sleep(0.005)
+        fn, args, kwargs = self.waiting.pop()
+        self.order.append(len(self.waiting))
+        return fn(*args, **kwargs)
+
+
+def test_streamed_scores_of_a_table_are_those_in_memory(small):
+    """In any order of the shards: to 1e-9 in float64, to 1e-3 of the largest score in float32."""
     torch.manual_seed(0)
-    net = surrogate([(0.0, 4000.0), (-3.2, 3.2), (-3.2, 3.2), (200.0, 600.0), (0.0, 200.0), (0.0, 60.0)], 5, width=12)
-    net = net.double()
-    found = {}
-    for keep, shard_rows in (("memory", 16_384), ("recompute", 1000), ("recompute", 777), ("file", 5000)):
-        audit = assay.audit(
-            small, model=net, refit=False, damping=1e-3, shard_rows=shard_rows, encoding=Encoding(keep=keep, batch=500)
-        )
-        found[keep, shard_rows] = audit.table
-        assert audit.table["given_label"].to_pylist()[:3] == ["SL", "SL", "SL"] or audit.info["classes"] == list(
-            ADVISORIES
-        )
-    expected = found["memory", 16_384].to_pandas()
-    for table in found.values():
-        for name in ("cooks_distance", "loo_loss", "logit_variance", "leverage"):
-            np.testing.assert_allclose(table[name].to_numpy(), expected[name], rtol=1e-9, atol=1e-12)
+    single = surrogate(
+        [(0.0, 4000.0), (-3.2, 3.2), (-3.2, 3.2), (200.0, 600.0), (0.0, 200.0), (0.0, 60.0)], 5, width=12
+    )
+    double = copy.deepcopy(single).double()
+    expected = scores(small, double, 16_384, "memory")
+    for net, keep, shard_rows, workers in (
+        (double, "recompute", 777, LastFirst()), (double, "file", 5000, None), (single, "recompute", 1000, LastFirst()),
+    ):  # fmt: skip
+        found = scores(small, net, shard_rows, keep, workers=workers)
+        assert workers is None or workers.order[:4] != sorted(workers.order[:4])
+        for name, truth in expected.items():
+            near = {"rtol": 1e-9, "atol": 1e-12} if net is double else {"rtol": 0, "atol": 1e-3 * np.abs(truth).max()}
+            np.testing.assert_allclose(found[name], truth, **near, err_msg=f"{name} {keep}")
+
+
+def scores(table: Encounters, net: torch.nn.Module, shard_rows: int, keep: str, **more: Any) -> dict[str, np.ndarray]:
+    encoding = Encoding(keep=keep, batch=500)  # type: ignore[arg-type]
+    audit = assay.audit(table, model=net, refit=False, damping=1e-3, shard_rows=shard_rows, encoding=encoding, **more)
+    names = ("cooks_distance", "loo_loss", "logit_variance", "leverage")
+    return {name: audit.table[name].to_numpy() for name in names}
 
 
 def test_a_labeller_says_what_the_networks_say():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +20,7 @@ acas = typer.Typer(help="The collision-avoidance tables.", no_args_is_help=True)
 app.add_typer(acas, name="acas")
 
 HELD_OUT = 0.2
+FEW = (200.0, 600.0, 1000.0)  # speeds of the demo's table of the published networks
 
 
 @acas.command()
@@ -29,6 +32,11 @@ def table(
     nets: Annotated[
         Path | None, typer.Option(help="The published networks: their NPZ, or the folder they are in.")
     ] = None,
+    previous: Annotated[
+        str | None, typer.Option(help="The advisory that stands: COC, WL, WR, SL, SR; else COC, or the networks' own.")
+    ] = None,
+    own: Annotated[str | None, typer.Option(help="Speeds of the own ship in ft/s, by commas; else the usual.")] = None,
+    intruder: Annotated[str | None, typer.Option(help="Of the intruder; all pairs are in the table.")] = None,
     held_out: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the rows given weight zero.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the rows held out.")] = 0,
     as_json: Json = False,
@@ -39,7 +47,10 @@ def table(
         from ..engine import stage
 
         told = progress()
-        found = encounters(kind, out / "labels", nets, held_out=held_out, seed=seed, told=told)
+        pairs = {"own": speeds("--own", own), "intruder": speeds("--intruder", intruder)}
+        found = encounters(
+            kind, out / "_labels", nets, previous=previous, held_out=held_out, seed=seed, told=told, **pairs
+        )
         with stage(told, "write", -(-len(found) // SHARD)) as advance:
             files = write_table(found, out, advance=advance)
         if as_json:
@@ -49,6 +60,24 @@ def table(
             return
         print(f"table     {found.name}: {len(found):,} rows in {len(files)} files")
         print(f"folder    {out}/")
+        if held_out:
+            columns = ",".join(found.columns)
+            print(
+                f"next      assay audit {shlex.quote(str(out))} --label advisory --features {columns} --weight weight"
+            )
+
+
+def speeds(option: str, told: str | None) -> tuple[float, ...] | None:
+    """Numbers by commas."""
+    if told is None:
+        return None
+    try:
+        found = tuple(float(part) for part in told.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 <= speed < math.inf for speed in found):
+        raise typer.BadParameter(f"{option} {told}: give speeds in ft/s by commas, such as 200,600")
+    return found
 
 
 def encounters(
@@ -59,53 +88,48 @@ def encounters(
     held_out: float,
     seed: int,
     told: Progress | None,
-    small: bool = False,
+    previous: str | None = None,
+    own: tuple[float, ...] | None = None,
+    intruder: tuple[float, ...] | None = None,
 ) -> Encounters:
-    """The table called `kind`; its labels are kept in `labels` where they are solved for."""
-    from ..datasets.acas import PAIRS, acasxu_encounters, hcas_encounters
+    """The table called `kind` of all pairs of the speeds; its labels are kept in `labels` where they are solved for."""
+    from ..datasets.acas import INTRUDER, OWN, SPEEDS, acasxu_encounters, hcas_encounters
     from ..datasets.acasxu import read_networks
     from ..engine import stage
 
     if kind == "hcas":
-        with stage(told, "solve", len(PAIRS)) as advance:
-            return hcas_encounters(labels, held_out=held_out, seed=seed, advance=advance)
+        pairs = [(a, b) for a in own or SPEEDS for b in intruder or SPEEDS]
+        with stage(told, "solve", len(pairs)) as advance:
+            return hcas_encounters(
+                labels, pairs=pairs, previous=previous or "COC", held_out=held_out, seed=seed, advance=advance
+            )
     if kind != "acasxu":
         raise typer.BadParameter(f"--kind {kind} is neither hcas nor acasxu")
     if nets is None:
         raise typer.BadParameter("--kind acasxu needs the published networks: --nets FILE or FOLDER")
     networks = read_networks(nets)
-    if small:
-        speeds = (200.0, 600.0, 1000.0)
-        return acasxu_encounters(networks, own=speeds, intruder=speeds, held_out=held_out, seed=seed)
-    return acasxu_encounters(networks, held_out=held_out, seed=seed)
+    if previous not in (None, networks.previous):
+        raise typer.BadParameter(
+            f"--previous {previous}: these networks are those for {networks.previous}; give others, or use --kind hcas"
+        )
+    return acasxu_encounters(networks, own=own or OWN, intruder=intruder or INTRUDER, held_out=held_out, seed=seed)
 
 
 def demo(out: Path, kind: str, nets: Path | None, seed: int, *, overwrite: bool, as_json: bool) -> None:
     """Builds a table, trains its surrogate, audits it by that, and writes regions, cuts and the report."""
-    import torch
-
     from ..auditing.export import write_table
     from ..auditing.run import audit
     from ..cut_page import write_cuts
-    from ..engine import stage
     from ..features.keep import Encoding
-    from ..models.schedules import one_cycle
-    from ..models.surrogate import surrogate
-    from ..models.training import Training, train
     from ..report import write_report
     from .audits import print_summary
 
     told = progress()
-    found = encounters(kind, out / "labels", nets, held_out=HELD_OUT, seed=seed, told=told, small=True)
+    few = None if kind == "hcas" else FEW
+    found = encounters(kind, out / "labels", nets, held_out=HELD_OUT, seed=seed, told=told, own=few, intruder=few)
     batch = next(found.batches(len(found)))
     seen = batch.w > 0
-    ranges = [(float(column.min()), float(column.max())) for column in batch.x.T]
-    settings = Training(40, lr=5e-3, batch_size=2048, schedule=one_cycle(0.2), seed=seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = surrogate(ranges, len(found.vocabulary), columns=found.columns)
-    with stage(told, "train the surrogate", settings.epochs) as advance:
-        train(net, batch.x[seen], batch.y[seen], settings, folder=out / "surrogate", advance=advance)
+    net = learned(found, batch.x[seen], batch.y[seen], out / "surrogates", seed, told)
     right = {
         name: accuracy(net, batch.x[rows], batch.y[rows]) for name, rows in (("trained", seen), ("held out", ~seen))
     }
@@ -132,6 +156,26 @@ def demo(out: Path, kind: str, nets: Path | None, seed: int, *, overwrite: bool,
         print(f"region    {rule['rule']}: {rule['coverage']:.1%} of points, {rule['influence_share']:.1%} of influence")
     print(f"regions   {out / 'regions.csv'}")
     print(f"cuts      {page}")
+
+
+def learned(found: Encounters, x: Any, y: Any, folder: Path, seed: int, told: Progress | None) -> Any:
+    """The table's surrogate, taught these of its points; each table and seed has its own place in the folder."""
+    import torch
+
+    from ..engine import stage
+    from ..models.schedules import one_cycle
+    from ..models.surrogate import surrogate
+    from ..models.training import Training, train
+
+    ranges = [(float(column.min()), float(column.max())) for column in x.T]
+    settings = Training(40, lr=5e-3, batch_size=2048, schedule=one_cycle(0.2), seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = surrogate(ranges, len(found.vocabulary), columns=found.columns)
+    own = folder / f"{found.fingerprint()[:12]}-{seed}"
+    with stage(told, "train the surrogate", settings.epochs) as advance:
+        train(net, x, y, settings, folder=own, advance=advance)
+    return net
 
 
 def accuracy(net: Any, x: Any, y: Any) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +16,15 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from ..errors import ShapeError
+from ..errors import ShapeError, SourceError
 from ..sources.source import Batch, Rendered
 from .hcas import ADVISORIES
 
 COLUMNS = ("rho", "theta", "psi", "v_own", "v_int", "tau")
 """ft, rad, rad, ft/s, ft/s, s."""
+
+HASHED = 1 << 20  # labels hashed at a time
+GOLDEN = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,14 @@ class Grid:
     def __post_init__(self) -> None:
         for name in ("rho", "theta", "psi", "tau"):
             axis = getattr(self, name)
-            if not axis or any(b <= a for a, b in itertools.pairwise(axis)):
-                raise ShapeError(f"{name} has {len(axis)} values; an axis has one or more, each larger than the last")
-        if not self.pairs or len(set(self.pairs)) < len(self.pairs):
-            raise ShapeError(f"{len(self.pairs)} pairs of speeds; there is one or more, each once")
+            rising = all(a < b for a, b in itertools.pairwise(axis)) and all(math.isfinite(v) for v in axis)
+            if not axis or not rising:
+                raise ShapeError(
+                    f"{name} has {len(axis)} values; an axis has one or more, finite, each larger than the last"
+                )
+        finite = all(math.isfinite(speed) for pair in self.pairs for speed in pair)
+        if not self.pairs or len(set(self.pairs)) < len(self.pairs) or not finite:
+            raise ShapeError(f"{len(self.pairs)} pairs of speeds; there is one or more, finite, each once")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,8 +85,9 @@ class Grid:
 class Encounters:
     """A source over a grid: features `COLUMNS` float32, the advisory as class; nothing is held but what is read.
 
-    `label(start, stop)` gives the codes of the rows; `held_out`, a share drawn by `seed`, have weight zero: they are
-    scored, and the head does not see them. `name` and the grid are what the fingerprint is made of.
+    `label(start, stop)` gives the codes of the rows, always the same; where it has a `digest`, a string that differs
+    wherever a code does, no label is read for the fingerprint. `held_out`, a share drawn by `seed`, have weight zero:
+    they are scored, and the head does not see them. `previous` is the advisory that stands.
     """
 
     grid: Grid
@@ -86,11 +95,16 @@ class Encounters:
     name: str
     held_out: float = 0.0
     seed: int = 0
+    previous: str = "COC"
     columns: tuple[str, ...] = COLUMNS
     vocabulary: tuple[str, ...] = ADVISORIES
     targets: tuple[str, ...] = ()
     key: str | None = None
     image_shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or not 0 <= self.held_out < 1:
+            raise ShapeError(f"seed={self.seed}, held_out={self.held_out}; a seed is 0 or more, a share in [0, 1)")
 
     def __len__(self) -> int:
         return len(self.grid)
@@ -114,16 +128,23 @@ class Encounters:
         return self._batch(index, labels)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the name, the grid and the split, and of the labels of a thousand rows: no row else is read."""
-        digest = hashlib.sha256(repr((self.name, self.grid, self.held_out, self.seed)).encode())
-        rows = np.unique(np.linspace(0, len(self) - 1, 1000).astype(np.int64))
-        digest.update(self.take(rows.tolist()).y.numpy().tobytes())
+        """SHA-256 of the name, the grid, the split and the labels."""
+        labels = getattr(self.label, "digest", None) or self._labels
+        told = (self.name, self.grid, self.held_out, self.seed, self.previous, labels)
+        return hashlib.sha256(repr(told).encode()).hexdigest()
+
+    @cached_property
+    def _labels(self) -> str:
+        """SHA-256 of all labels, a byte each, of which a million are held at a time."""
+        digest = hashlib.sha256()
+        for start in range(0, len(self), HASHED):
+            digest.update(self.label(start, min(start + HASHED, len(self))).astype(np.uint8).tobytes())
         return digest.hexdigest()
 
     def render(self, row: int) -> Rendered:
         batch = self.take([row])
         fields: dict[str, Any] = dict(zip(self.columns, batch.x[0].tolist(), strict=True))
-        return Rendered(None, {**fields, "advisory": self.vocabulary[int(batch.y[0])]})
+        return Rendered(None, {**fields, "previous": self.previous, "advisory": self.vocabulary[int(batch.y[0])]})
 
     def spec(self) -> dict[str, Any] | None:
         return {"kind": "generated", "name": self.name}
@@ -135,22 +156,43 @@ class Encounters:
         """1, and 0 for held-out rows: a hash of row and seed decides, whatever is read with it."""
         if not self.held_out:
             return np.ones(len(rows))
-        mixed = (rows.astype(np.uint64) + np.uint64(self.seed) * np.uint64(0x9E3779B97F4A7C15)) + self._salt
+        begin = (int(self.seed) * GOLDEN + GOLDEN) % 2**64
+        mixed = rows.astype(np.uint64) + np.uint64(begin)
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64
             mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
         uniform = (mixed ^ (mixed >> np.uint64(31))).astype(np.float64) / 2.0**64
         return (uniform >= self.held_out).astype(np.float64)
-
-    @cached_property
-    def _salt(self) -> np.uint64:
-        return np.uint64(0x9E3779B97F4A7C15)
 
     def _batch(self, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> Batch:
         x = torch.from_numpy(self.grid.points(rows).astype(np.float32))
         return Batch(pa.array(rows), x, torch.from_numpy(labels), torch.from_numpy(self.weights(rows)))
 
 
-def stored_labels(path: str | Path) -> Callable[[int, int], NDArray[np.int64]]:
+@dataclass(frozen=True)
+class StoredLabels:
     """The labels of a file of bytes, one a row, read where they lie."""
-    codes = np.memmap(path, dtype=np.uint8, mode="r")
-    return lambda start, stop: codes[start:stop].astype(np.int64)
+
+    path: Path
+
+    def __call__(self, start: int, stop: int) -> NDArray[np.int64]:
+        return self._codes[start:stop].astype(np.int64)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file as it is now."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @cached_property
+    def _codes(self) -> NDArray[np.uint8]:
+        return np.memmap(self.path, dtype=np.uint8, mode="r")
+
+
+def stored_labels(path: str | Path, rows: int) -> StoredLabels:
+    """The labels of this many rows; raises `SourceError` where the file is not there or holds another number."""
+    path = Path(path)
+    found = path.stat().st_size if path.is_file() else None
+    if found != rows:
+        told = "is not there" if found is None else f"holds {found:,} labels, a byte each"
+        raise SourceError(f"{path} {told}, but the grid has {rows:,} points; remove it and make the table again")
+    return StoredLabels(path)

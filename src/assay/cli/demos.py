@@ -10,25 +10,32 @@ import typer
 
 from .acas import demo as acas
 from .audits import print_summary
+from .cifar import demo as cifar10
 from .shell import Json, app, progress, refusals
 
 if TYPE_CHECKING:
     from ..auditing.result import Audit
 
-DEMOS = ("digits", "toys", "trace", "acas")
+DEMOS = ("digits", "toys", "trace", "acas", "cifar10")
 
 
 @app.command()
 def demo(
     name: Annotated[
         str,
-        typer.Argument(help="digits (an audit), toys (Fig. 1 of the paper), acas (Fig. 3), trace (Fig. 4)."),
+        typer.Argument(
+            help="digits (an audit), toys (Fig. 1 of the paper), acas (Fig. 3), trace (Fig. 4), cifar10 (Fig. 5)."
+        ),
     ] = "digits",
     out: Annotated[Path | None, typer.Option(help="Folder to write; else audit-digits or demo-NAME.")] = None,
-    flips: Annotated[float, typer.Option(help="Share of the digits' labels to flip.")] = 0.05,
+    flips: Annotated[float, typer.Option(help="Share of the labels to flip, of digits and cifar10.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Of flips, points and weights.")] = 0,
     table: Annotated[str, typer.Option(help="Of acas: hcas, or acasxu with --nets.")] = "hcas",
     nets: Annotated[Path | None, typer.Option(help="Of acas: the published networks.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Of cifar10: its file or folder; else by ASSAY_DATA or CIFAR10_URL."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show on embedded data what assay finds: planted label errors, influential points, influence through training."""
@@ -41,6 +48,9 @@ def demo(
         folder = out or Path(f"demo-{name}")
         if name == "acas":
             acas(folder, table, nets, seed, overwrite=True, as_json=as_json)
+            return
+        if name == "cifar10":
+            cifar10(folder, data, flips, seed, as_json=as_json)
             return
         from .toys import through_time, toys
 
@@ -65,10 +75,11 @@ def _digits(out: Path, flips: float, seed: int, *, as_json: bool) -> None:
         (data.features, data.labels), image_shape=data.image_shape, out=out, overwrite=True, progress=progress()
     )
     page = write_report(result)
-    print_summary(result, as_json=as_json, found=_found(result, data.flipped.tolist()), page=page)
+    print_summary(result, as_json=as_json, found=found_of(result, data.flipped.tolist()), page=page)
 
 
-def _found(result: Audit, flipped: list[int]) -> dict[str, int]:
+def found_of(result: Audit, flipped: list[int]) -> dict[str, int]:
+    """How many of the flipped rows are among the first suspects, and among twice as many."""
     planted = set(flipped)
     ranked = result.top(2 * len(planted), by="mislabeled_score")["row"].to_pylist()
     return {

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ShapeError
 
@@ -26,6 +26,13 @@ def normalise(batch: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
     mean, std = (torch.tensor(values, device=batch.device) for values in (MEAN, STD))
     x = batch.permute(0, 2, 3, 1).to(torch.float32)
     return ((x - unit * mean) / (unit * std)).contiguous().permute(0, 3, 1, 2)
+
+
+class Normalise(nn.Module):
+    """`normalise` as the first module of a network that takes images as they are."""
+
+    def forward(self, batch: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+        return normalise(batch)
 
 
 def crop_and_flip(padding: int = 4) -> Callable[[Tensor, torch.Generator], Tensor]:

@@ -96,7 +96,12 @@ def draw(found: dict[str, Any], path: Path) -> None:
     for ax, (name, result) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         for what, color in (("trained on", BLUE), ("held out", VERMILLION)):
             ax.plot([100 * (1 - point[what]) for point in result["curve"]], color=color, lw=1.6, label=what)
-        ax.set(yscale="log", xlabel="epoch", ylabel="wrong, %", title=f"{name}: {result['points']:,} points")
+        ax.set(
+            yscale="log",
+            xlabel="epoch",
+            ylabel="wrong among the first 200,000, %",
+            title=f"{name}: {result['points']:,} points",
+        )
         ax.legend(frameon=False)
         calm(ax, grid="both")
     figure.savefig(path, dpi=120)

@@ -1,0 +1,98 @@
+"""Fig. 5 of Picard et al.: flipped labels of CIFAR-10 found by three networks.
+
+    python experiments/fig5_cifar10.py --scale cpu --jobs 2 --work ../cifar10-work
+    python experiments/fig5_cifar10.py --drawn        # from the units that are there, training nothing
+
+Trains and scores what units of `cifar10.py` are missing, then draws true ROC curves (the paper's library plots recall
+and calls it ROC): the mean over models, every model, chance. Writes results/fig5_cifar10.json and .png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cifar10 import UNITS, run_plan
+from cifar10_results import NETWORKS, Result, chosen, interval, read_units
+from common import RESULTS, write_results
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from assay.canvas import BLUE, GREEN, INK, MUTED, VERMILLION, calm
+
+COLORS = {"resnet20": VERMILLION, "vgg19": BLUE, "efficientnet": GREEN}
+SCORES = ("trained Cook's distance", "refit Cook's distance", "refit leave-one-out loss")
+GRID = np.linspace(0, 1, 401)
+
+
+def draw(results: list[Result], path: Path) -> None:
+    """A row a share of flips, a column a score."""
+    shares = sorted({result.unit.flips for result in results})
+    figure = Figure(figsize=(4.1 * len(SCORES), 3.7 * len(shares)), layout="constrained")
+    axes = figure.subplots(len(shares), len(SCORES), squeeze=False, sharex=True, sharey=True)
+    for row, share in zip(axes, shares, strict=True):
+        for ax, name in zip(row, SCORES, strict=True):
+            for network, label in NETWORKS.items():
+                curves(ax, chosen(results, network=network, flips=share), name, label, COLORS[network])
+            ax.plot([0, 1], [0, 1], ":", color=MUTED, lw=1.2)
+            ax.set_title(f"{name}, {share:.2%} flipped", fontsize=10, color=INK)
+            ax.set(xlabel="right labels flagged", ylabel="wrong labels flagged", xlim=(0, 1), ylim=(0, 1.02))
+            ax.legend(frameon=False, loc="lower right", fontsize=8)
+            calm(ax, grid="both")
+    figure.savefig(path, dpi=120)
+
+
+def curves(ax: Axes, results: list[Result], name: str, label: str, color: str) -> None:
+    """Every model thin, their mean thick; how many there are stands in the legend."""
+    if not results:
+        return
+    key = name if name != "refit leave-one-out loss" else "{} @{}"
+    found = []
+    for result in results:
+        score = result.score(key.format(name, result.unit.epochs))
+        found.append(np.interp(GRID, *roc_curve(result.wrong, score)[:2]))
+        ax.plot(GRID, found[-1], color=color, lw=0.6, alpha=0.45)
+    area = np.mean([result.last(name, "AUROC") for result in results])
+    count = f"{len(results)} model{'s' * (len(results) > 1)}"
+    ax.plot(GRID, np.mean(found, 0), color=color, lw=2, label=f"{label}, {area:.3f} ({count})")
+
+
+def measure(results: list[Result]) -> dict[str, Any]:
+    """For every network, share and score: AUROC, average precision and recalls over models."""
+    found: dict[str, Any] = {}
+    for share in sorted({result.unit.flips for result in results}):
+        for network in NETWORKS:
+            here = chosen(results, network=network, flips=share)
+            if here:
+                found[f"{NETWORKS[network]}, {share:.2%}"] = {
+                    "test accuracy": interval([result.points[-1]["accuracy"]["test"] for result in here]),
+                    **{name: {what: interval([r.last(name, what) for r in here]) for what in WHAT} for name in SCORES},
+                }  # fmt: skip
+    return found
+
+
+WHAT = ("AUROC", "average precision", "recall 1x", "recall 2x", "recall 5x")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=("smoke", "cpu", "paper"), default="cpu")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path("cifar10-work"))
+    parser.add_argument("--data", type=Path, default=None)
+    parser.add_argument("--drawn", action="store_true", help="train nothing")
+    parser.add_argument("--units", type=Path, default=UNITS)
+    parser.add_argument("--folder", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    start = time.perf_counter()
+    if not given.drawn:
+        run_plan(given.scale, given.work, given.data, given.units, jobs=given.jobs, only="-p")  # plain and paper
+    images = {"smoke": 400, "cpu": 10_000, "paper": 40_000}[given.scale]
+    units = [r for r in read_units(given.units) if r.unit.recipe in ("plain", "paper") and r.unit.images == images]
+    draw(units, given.folder / "fig5_cifar10.png")
+    write_results("fig5_cifar10", {"scale": given.scale, "conditions": measure(units)},
+                  seconds=time.perf_counter() - start, folder=given.folder)  # fmt: skip

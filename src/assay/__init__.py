@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .auditing.cuts import Cut
+    from .auditing.ensemble import Ensemble, ensemble
     from .auditing.explain import Explanation
     from .auditing.group import GroupEffect
     from .auditing.load import load
@@ -51,6 +52,7 @@ _HOMES = {
     "Classical": "classical",
     "Cut": "auditing.cuts",
     "Encoding": "features.keep",
+    "Ensemble": "auditing.ensemble",
     "Explanation": "auditing.explain",
     "ImageFolder": "sources.images",
     "GroupEffect": "auditing.group",
@@ -72,6 +74,7 @@ _HOMES = {
     "audit": "auditing.run",
     "classical_cooks_distance": "classical",
     "classical_diagnostics": "classical",
+    "ensemble": "auditing.ensemble",
     "group_influence": "influence.groups",
     "influence_on": "influence.pairs",
     "load": "auditing.load",
@@ -93,6 +96,7 @@ __all__ = [
     "Cut",
     "Encoding",
     "EngineError",
+    "Ensemble",
     "Explanation",
     "GroupEffect",
     "GroupInfluence",
@@ -120,6 +124,7 @@ __all__ = [
     "audit",
     "classical_cooks_distance",
     "classical_diagnostics",
+    "ensemble",
     "group_influence",
     "influence_on",
     "load",

@@ -1,4 +1,4 @@
-"""Questions to a finished audit: `assay score`, `group`, `duplicates`."""
+"""Questions to a finished audit, or to several: `assay score`, `group`, `duplicates`, `ensemble`."""
 
 from __future__ import annotations
 
@@ -108,6 +108,31 @@ def duplicates(
             )
 
 
+@app.command()
+def ensemble(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of audits of one data set.", metavar="path…")],
+    top: Annotated[int, typer.Option(min=1, help="Rows shown.")] = SHOWN,
+    to: Annotated[Path | None, typer.Option(help="Write the whole table here, .parquet or .csv.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Join audits of several models of one data set into one ranking: the mean of their leave-one-out losses."""
+    with refusals():
+        from ..auditing.ensemble import ensemble as joined
+
+        audits = [_opened(path, to, overwrite=overwrite) for path in paths]
+        found = joined(audits)
+        _write(found.table, to)
+        shown = found.top(top)
+        if as_json:
+            told = {"members": found.members.to_pylist(), "top": shown.to_pylist()}
+            print(json.dumps(told, indent=2, default=str))
+            return
+        _print_rows(found.members, ("member", "loo_accuracy", "loo_loss", "weight"))
+        print(f"\nthe first {len(shown):,} of {len(found.table):,}")
+        _print_rows(shown, ("id", "given_label", "suggested_label", "mislabeled_score", "agreement"), top)
+
+
 def _opened(path: Path, to: Path | None = None, *, overwrite: bool = False) -> Audit:
     """The audit, once it is known that a table may be written to `to`."""
     from ..auditing.load import load
@@ -134,15 +159,15 @@ def _ids(text: str, kind: pa.DataType) -> list[Any]:
     return [int(part) for part in parts]
 
 
-def _print_rows(table: pa.Table, columns: tuple[str, ...]) -> None:
+def _print_rows(table: pa.Table, columns: tuple[str, ...], most: int = SHOWN) -> None:
     """The first rows as aligned text."""
-    rows = [[_cell(value) for value in row.values()] for row in table.select(columns).slice(0, SHOWN).to_pylist()]
+    rows = [[_cell(value) for value in row.values()] for row in table.select(columns).slice(0, most).to_pylist()]
     lines = [list(columns), *rows]
     widths = [max(len(line[k]) for line in lines) for k in range(len(columns))]
     for line in lines:
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    if len(table) > SHOWN:
-        print(f"  … {len(table) - SHOWN:,} more")
+    if len(table) > most:
+        print(f"  … {len(table) - most:,} more")
 
 
 def _cell(value: Any) -> str:

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from ..engine import Progress, atomic, stage
 from ..errors import OutputError, ShapeError, SourceError
-from ..families import family_of
+from ..families import Family, family_of
 from ..features.keep import Encoding
 from ..features.network import Network, Networked
 from ..features.weights import load_weights
 from ..head import Head
 from ..l2 import Rows, checked_damping
+from ..leverage import Scores
 from ..sources.identity import ids_of_type
 from ..sources.samples import whole
 
@@ -43,8 +44,8 @@ class Trace:
 
     - `table`: one row a sample and step, `step` int64, `id`, `cooks_distance` (nats × N, ≥ 0, as `Leverage` gives it),
       `loss` and `loo_loss` (nats), step after step in the order of the samples.
-    - `steps`: one row a step: `step`, mean `loss`, `gradient_norm` and `gradient_scale` of the objective at the head,
-      its `l2` and `damping`.
+    - `steps`: one row a step: `step`, mean `loss`, `loo_accuracy` (of leave-one-out predictions; NaN for a regression),
+      `gradient_norm` and `gradient_scale` of the objective at the head, its `l2` and `damping`.
     """
 
     table: pa.Table
@@ -159,8 +160,18 @@ def _at(step: int, network: Network, data: Any, l2: float | str, columns: dict[s
     table = pa.table({"step": pa.array(np.full(len(batch.ids), step)), "id": batch.ids, **numbers})
     named = ("gradient_norm", "gradient_scale", "l2", "damping")
     mean = float(rows.w @ scores.loss) / float(rows.w.sum())
-    told = {"step": step, "loss": mean, **{name: float(getattr(head, name)) for name in named}}
+    told = {"step": step, "loss": mean, "loo_accuracy": _accuracy(head.family, scores, rows)}
+    told |= {name: float(getattr(head, name)) for name in named}
     return Trace(table, pa.Table.from_pylist([told]))
+
+
+def _accuracy(family: Family, scores: Scores, rows: Rows) -> float:
+    """Share of the weight whose label the leave-one-out prediction has; NaN for a regression."""
+    known = ~scores.loo_logits.isnan().any(1) & (rows.w > 0)
+    if not family.classifies or not bool(known.any()):
+        return float("nan")
+    right = family.probabilities(scores.loo_logits[known]).argmax(1) == rows.y[known]
+    return float(rows.w[known] @ right.double()) / float(rows.w[known].sum())
 
 
 def _head(found: Networked, l2: float | str, rows: Rows) -> tuple[Head, Rows]:

@@ -28,7 +28,7 @@ DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "
 # Each may import what stands above it, and its own layer as long as no circle arises. A new part is placed here first.
 LAYERS = [
     {"errors"},
-    {"threads", "pool", "encoder"},
+    {"threads", "pool", "encoder", "evaluating"},
     {"engine", "sources", "families", "design"},
     {"curvature"},
     {"leverage"},

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import ShapeError, SourceError
+from ..evaluating import as_found
 from ..sources.examples import BATCH, Inputs
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, another in every process
@@ -175,18 +176,6 @@ def _linears(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and module.weight.requires_grad:
             yield name, module
-
-
-@contextmanager
-def as_found(model: nn.Module) -> Generator[None]:
-    """In `eval()`, every module's own flag put back."""
-    flags = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
 
 
 def _check(model: nn.Module, linear: nn.Linear, watch: _Watch, output: Any, rows: int) -> None:

@@ -52,7 +52,7 @@ def _of_arrays(data: Sequence[Any], ids: Any, weights: Any) -> Examples:
     features, y = _tensor(data[0]), numpy_of(labels, "labels")
     if len(features) != len(y):
         raise ShapeError(f"{len(features)} rows of inputs, but {len(y)} labels; give one of each per sample")
-    found = Examples(_Arrays(features, y), np.arange(len(y)), pa.array(np.arange(len(y))), collate=_joined)
+    found = Examples(Arrays(features, y), np.arange(len(y)), pa.array(np.arange(len(y))), collate=_joined)
     return _weighed(found, data[2] if len(data) == 3 else ids, weights)
 
 
@@ -158,7 +158,7 @@ def _tensor(features: Any) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Arrays:
+class Arrays:
     """Tensors in memory as a data set."""
 
     features: Tensor

@@ -1,0 +1,109 @@
+"""Long sums over the data that survive an interruption: kept on disk now and then, gone on with where they stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import OutputError
+from ..sources.loading import tensors_of
+from .objective import NetworkObjective
+from .reading import Batch
+
+Sums = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder in which a long computation keeps what it has summed, every so many seconds and when it is stopped."""
+
+    folder: Path
+    seconds: float = 60.0
+
+
+def summed(
+    objective: NetworkObjective,
+    row_bytes: float,
+    run: Callable[[Batch], Sums],
+    *,
+    stage: str,
+    told: str,
+    checkpoint: Checkpoint | None = None,
+) -> Sums:
+    """`Σ run(batch)` over all samples in order, float64; resumed from the checkpoint where one is.
+
+    `told` says what is computed: with the model, its parameters and the samples it identifies a checkpoint. Raises
+    `OutputError` where the file there is of something else.
+    """
+    if checkpoint is None:
+        total: Sums = {}
+        for found in objective.over(row_bytes, run):
+            total = _added(total, found)
+        return total
+    identity = _identity(objective, f"{stage} {told}")
+    file = checkpoint.folder / f"{stage}.safetensors"
+    total, position = _read(file, identity)
+    saved = time.monotonic()
+    try:
+        for found, rows in objective.over(row_bytes, lambda b: (run(b), len(b)), start=position):
+            total, position = _added(total, found), position + rows
+            if time.monotonic() - saved > checkpoint.seconds:
+                _write(file, total, position, identity)
+                saved = time.monotonic()
+    finally:
+        if total:
+            _write(file, total, position, identity)
+    return {name: value.to(objective.l2.device) for name, value in total.items()}
+
+
+def _added(total: Sums, found: Sums) -> Sums:
+    """In place where no interruption can tear it apart: each sum is new, and the old ones stay until all are."""
+    return {name: value.double() + total[name] if name in total else value.double() for name, value in found.items()}
+
+
+def _read(file: Path, identity: str) -> tuple[Sums, int]:
+    if not file.exists():
+        return {}, 0
+    try:
+        with safe_open(file, "pt") as opened:
+            told = opened.metadata() or {}
+            total = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  not a mapping
+    except SafetensorError as cause:
+        raise OutputError(f"{file} is damaged ({cause}); delete it to begin again") from cause
+    if told.get("identity") != identity:
+        raise OutputError(f"{file} is of another model, other samples or settings; give another folder, or delete it")
+    return total, int(told["position"])
+
+
+def _write(file: Path, total: Sums, position: int, identity: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    cpu = {name: value.cpu().contiguous() for name, value in total.items()}
+    save_file(cpu, temporary, {"identity": identity, "position": str(position)})
+    os.replace(temporary, file)
+
+
+def _identity(objective: NetworkObjective, told: str) -> str:
+    digest = hashlib.sha256(told.encode())
+    for name, value in objective.model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(_bytes(value))
+    first = next(objective.reading.batches()).rows(0, 64)
+    for tensor in (*tensors_of(first.inputs), first.targets, first.weights):
+        digest.update(_bytes(tensor))
+    digest.update(json.dumps([list(objective.parameters.names), len(objective.reading)]).encode())
+    return digest.hexdigest()
+
+
+def _bytes(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes() if value.numel() else b""

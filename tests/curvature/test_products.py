@@ -1,0 +1,268 @@
+"""Products with Hessian and Gauss-Newton matrix against dense ones, on networks of every kind."""
+
+import warnings
+
+import pytest
+import torch
+from nets import MAKERS, dense_gauss_newton, dense_hessian, flat, losses, objective, problem
+from torch import nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import assay
+from assay.curvature.gradients import along, every_gradient
+from assay.curvature.objective import Tactics
+from assay.curvature.output_loss import output_loss
+from assay.curvature.products import GaussNewton, Hessian
+
+
+def vectors(ob, m: int = 3) -> torch.Tensor:
+    return torch.randn(m, ob.P, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_products_are_those_of_the_dense_matrices(name: str, reverse: bool):
+    net, x, y = problem(name)
+    ob = objective(net, x, y, l2=0.01, tactics=Tactics(reverse=reverse))
+    V = vectors(ob)
+    torch.testing.assert_close(Hessian(ob)(V), V @ dense_hessian(ob, x, y), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(GaussNewton(ob)(V), V @ dense_gauss_newton(ob, x, y), rtol=1e-10, atol=1e-10)
+    assert net.training, "the model is left as it was found"
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_gradients_are_those_of_single_samples(name: str):
+    net, x, y = problem(name)
+    ob = objective(net, x, y, l2=0.3)
+    found = torch.cat(list(every_gradient(ob)))
+    net.eval()
+    with sdpa_kernel(SDPBackend.MATH):
+        expected = torch.func.jacrev(lambda t: losses(ob, t, x, y))(flat(ob)).detach()
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    X = vectors(ob)
+    torch.testing.assert_close(torch.cat(list(along(ob, X))), expected @ X.T, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 23, 100])
+def test_the_same_for_every_batch_size(rows: int):
+    net, x, y = problem("cnn")
+    w = torch.rand(23, generator=torch.Generator().manual_seed(2)).double().numpy()
+    ob = objective(net, x, y, l2=0.01, weights=w, tactics=Tactics(rows=rows))
+    V = vectors(ob)
+    expected = V @ dense_hessian(ob, x, y, torch.from_numpy(w))
+    torch.testing.assert_close(Hessian(ob)(V), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 23])
+def test_the_same_for_every_loader_shuffled_or_not(batch: int):
+    net, x, y = problem("relu")
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=batch, shuffle=True)
+    plain = objective(net, x, y)
+    from assay.curvature.reading import Reading
+    from assay.sources.open_examples import open_examples
+
+    for held in (2**30, 0):  # in memory, and read anew each time
+        reading = Reading(open_examples(loader), next(net.parameters()).detach(), held=held)
+        ob = objective(net, x, y)
+        ob = type(ob)(net, ob.loss, reading, ob.parameters, ob.l2)
+        torch.testing.assert_close(Hessian(ob)(vectors(ob)), Hessian(plain)(vectors(ob)), rtol=1e-12, atol=1e-12)
+
+
+def test_a_small_budget_cuts_rows_and_vectors_but_changes_nothing():
+    net, x, y = problem("cnn")
+    ob, small = objective(net, x, y), objective(net, x, y, budget=20_000)
+    from assay.curvature.products import vectors_at_once
+
+    assert vectors_at_once(small, 8) < 8
+    torch.testing.assert_close(Hessian(small)(vectors(ob, 8)), Hessian(ob)(vectors(ob, 8)), rtol=1e-12, atol=1e-12)
+
+
+class NoForward(torch.autograd.Function):
+    """A square without a forward-mode rule."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x.square()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+class Once(torch.autograd.Function):
+    """A square whose derivative is computed outside of autograd."""
+
+    @staticmethod
+    def forward(x):
+        return x.square()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+class Through(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.last(self.function(self.first(x)))
+
+
+def test_no_forward_mode_falls_back_to_reverse_over_reverse_and_says_so_once():
+    torch.manual_seed(0)
+    net = Through(NoForward.apply).double()
+    _, x, y = problem("head")
+    ob = objective(net, x, y)
+    with pytest.warns(assay.AssayWarning, match="no forward-mode derivative; reverse-over-reverse"):
+        found = Hessian(ob)(vectors(ob))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.testing.assert_close(Hessian(ob)(vectors(ob)), found)
+    plain = Through(torch.square).double()
+    plain.load_state_dict(net.state_dict())
+    torch.testing.assert_close(found, Hessian(objective(plain, x, y))(vectors(ob)), rtol=1e-10, atol=1e-10)
+
+
+class NoMap(torch.autograd.Function):
+    """A square that cannot be mapped over."""
+
+    @staticmethod
+    def forward(x):
+        return x.square()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return 2 * ctx.saved_tensors[0] * tangent
+
+
+def test_an_operation_that_cannot_be_mapped_goes_one_at_a_time_and_says_so():
+    torch.manual_seed(0)
+    net, plain = Through(NoMap.apply).double(), Through(torch.square).double()
+    plain.load_state_dict(net.state_dict())
+    _, x, y = problem("head")
+    ob, other = objective(net, x, y), objective(plain, x, y)
+    with pytest.warns(assay.AssayWarning, match="one vector or sample at a time"):
+        found = Hessian(ob)(vectors(ob))
+    torch.testing.assert_close(found, Hessian(other)(vectors(ob)))
+    torch.testing.assert_close(torch.cat(list(every_gradient(ob))), torch.cat(list(every_gradient(other))))
+    torch.testing.assert_close(torch.cat(list(along(ob, vectors(ob)))), torch.cat(list(along(other, vectors(ob)))))
+
+
+def test_an_operation_that_cannot_be_differentiated_twice_is_named():
+    torch.manual_seed(0)
+    net = Through(Once.apply).double()
+    _, x, y = problem("head")
+    ob = objective(net, x, y, tactics=Tactics(reverse=True))
+    with pytest.raises(assay.ShapeError, match="cannot be differentiated twice"):
+        Hessian(ob)(vectors(ob))
+
+
+class Hungry(nn.Module):
+    """Runs out of memory with more than five samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        if len(x) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return self.head(x)
+
+
+def test_out_of_memory_tries_fewer_samples_and_says_so():
+    torch.manual_seed(0)
+    net = Hungry().double()
+    _, x, y = problem("head")
+    ob = objective(net, x, y)
+    with pytest.warns(assay.AssayWarning, match="out of memory with 23 samples at once; going on with 11"):
+        found = Hessian(ob)(vectors(ob))
+    torch.testing.assert_close(found, vectors(ob) @ dense_hessian(objective(net.head, x, y), x, y))
+    assert ob.tactics.rows <= 5
+
+
+def test_shared_parameters_count_once_and_frozen_ones_not():
+    torch.manual_seed(0)
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+            self.b.weight = self.a.weight
+            self.out.bias.requires_grad_(False)
+
+        def forward(self, x):
+            return self.out(torch.tanh(self.b(torch.tanh(self.a(x)))))
+
+    net = Tied().double()
+    _, x, y = problem("head")
+    ob = objective(net, x, y)
+    assert ob.parameters.names == ("a.weight", "a.bias", "b.bias", "out.weight")
+    torch.testing.assert_close(Hessian(ob)(vectors(ob)), vectors(ob) @ dense_hessian(ob, x, y), rtol=1e-10, atol=1e-10)
+
+
+def mean_log(z, y):
+    return (functional.cross_entropy(z, y, reduction="none") + 1).log().mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "same"),
+    [
+        (nn.CrossEntropyLoss(label_smoothing=0.1), nn.CrossEntropyLoss(label_smoothing=0.1)),
+        (
+            nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 0.5])),
+            nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 0.5])),
+        ),
+        (lambda z, y: (functional.cross_entropy(z, y, reduction="none") + 1).log(), mean_log),
+    ],
+    ids=["smoothed", "weighted", "function"],
+)
+def test_the_objective_is_the_training_loss(loss, same):
+    """H is the Hessian of torch's own mean over the data."""
+    net, x, y = problem("sigmoid")
+    if isinstance(same, nn.CrossEntropyLoss) and same.weight is not None:
+        same.weight = same.weight.double()
+    ob = objective(net, x, y, loss=loss)
+    V = vectors(ob)
+    net.eval()
+    H = torch.func.hessian(lambda t: same(torch.func.functional_call(net, ob.parameters.split(t), (x,)), y))(flat(ob))
+    torch.testing.assert_close(Hessian(ob)(V), V @ H.detach(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "loss", ["softmax", "logistic", "linear", nn.MSELoss(), nn.CrossEntropyLoss(label_smoothing=0.2)]
+)
+def test_roots_of_the_output_curvature(loss):
+    """`Σ root rootᵀ = ∂²ℓ/∂z²`, in closed form and decomposed."""
+    torch.manual_seed(0)
+    columns = 1 if loss == "logistic" else 3
+    z = torch.randn(6, columns, dtype=torch.float64)
+    targets = loss == "linear" or isinstance(loss, nn.MSELoss)
+    y = torch.randn(6, 3, dtype=torch.float64) if targets else torch.randint(0, 2, (6,))
+    found = output_loss(loss)
+    roots = found.roots(z, y)
+    torch.testing.assert_close(roots.mT @ roots, found.curvature(z, y), rtol=1e-9, atol=1e-12)

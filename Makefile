@@ -13,9 +13,10 @@ help:  ## this list
 
 install: $(STAMP)  ## .venv with everything pinned in requirements.lock, and assay itself (editable)
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock requirements-alone.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-alone.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 

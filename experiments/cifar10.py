@@ -157,7 +157,9 @@ def run(unit: Unit, work: Path, data_path: Path | None, folder: Path) -> str:
         augment=None if unit.recipe == "over" else crop_and_flip(), advance=lambda: tell(unit, home),
     )  # fmt: skip
     trained = time.process_time() - cpu
-    found = score_checkpoints(checkpoints(unit, home, data, drawn), drawn.labels, drawn.truth, seed=unit.seed)
+    found = score_checkpoints(
+        checkpoints(unit, home, data, drawn), drawn.labels, drawn.truth, total=unit.epochs, seed=unit.seed
+    )
     told = {
         "unit": vars(unit), "training CPU seconds": round(trained, 1),
         "scoring CPU seconds": round(time.process_time() - cpu - trained, 1), "checkpoints": found.told,

@@ -25,6 +25,8 @@ from assay.l2 import Rows
 DAMPING = 1e-3  # of the trained head, whose λ2 alone may leave its curvature singular
 HEAVY = (1e-2, 1e-1, 1.0)  # λ2 tried beside the one that leave-one-out chooses
 NEIGHBOURS = 20
+SUSPECT = "refit leave-one-out loss"
+"""The score by which labels are cleaned."""
 TRACED = ("refit leave-one-out loss", "trained loss")
 """Kept for every image at every checkpoint."""
 KEPT = ("refit Cook's distance", "trained Cook's distance", "AUM")
@@ -57,10 +59,12 @@ class Found:
     told: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
-def score_checkpoints(points: Iterator[Checkpoint], labels: np.ndarray, truth: np.ndarray, *, seed: int) -> Found:
-    """All scores at all checkpoints: how each ranks the flips, and the scores that traces are made of."""
+def score_checkpoints(
+    points: Iterator[Checkpoint], labels: np.ndarray, truth: np.ndarray, *, total: int, seed: int
+) -> Found:
+    """All scores at all checkpoints up to `total`: how each ranks the flips, and the scores that traces are made of."""
     found, margins, tracin, last = Found(), np.zeros(len(labels)), np.zeros(len(labels)), 0
-    wrong = labels != truth
+    wrong, scores = labels != truth, dict[str, Floats]()
     for point in points:
         scores, told = at_checkpoint(point, labels, seed=seed)
         z = point.H @ point.W.T + point.b
@@ -71,6 +75,8 @@ def score_checkpoints(points: Iterator[Checkpoint], labels: np.ndarray, truth: n
         found.told.append(told)
         for name in TRACED:
             found.columns[f"{name} @{point.epoch}"] = half(scores[name])
+        if point.epoch == total:
+            found.told[-1]["head cleaned"] = cleaned(point, scores[SUSPECT], labels, truth, told["l2"], seed)
     further = {"AUM": -margins / last, "TracIn, last layer": tracin}
     found.told[-1]["found"] |= {name: measured(score, wrong) for name, score in further.items()}
     for name in KEPT:
@@ -133,6 +139,34 @@ def at_checkpoint(point: Checkpoint, labels: np.ndarray, *, seed: int) -> tuple[
         **collapse(point.H, labels),
     }  # fmt: skip
     return scores, told
+
+
+def cleaned(
+    point: Checkpoint, suspect: Floats, labels: np.ndarray, truth: np.ndarray, l2: float, seed: int
+) -> dict[str, float]:
+    """Test accuracy of heads on this embedding: the first suspects (as many as there are flips, or twice) dropped or
+    relabelled as leave-one-out suggests, against nothing done, as many dropped at random, and all flips undone."""
+    H = torch.from_numpy(point.H).double()
+    tested = torch.from_numpy(point.test).double()
+    head = assay.Head.fit(H, labels, family="softmax", l2=l2)
+    suggested = head.leverage(H, labels).leave_one_out().logits.numpy().argmax(1)
+    flips, order = int((labels != truth).sum()), (-suspect).argsort(kind="stable")
+    drawn = np.random.default_rng(seed).permutation(len(labels))
+
+    def accuracy(rows: np.ndarray, given: np.ndarray) -> float:
+        fitted = assay.Head.fit(H[rows], given[rows], family="softmax", l2=l2)
+        return float((fitted.probabilities(tested).numpy().argmax(1) == point.test_labels).mean())
+
+    every = np.arange(len(labels))
+    found = {"nothing": accuracy(every, labels), "all flips undone": accuracy(every, truth)}
+    for k in (1, 2):
+        first = order[: k * flips]
+        relabelled = labels.copy()
+        relabelled[first] = suggested[first]
+        found[f"first {k}x dropped"] = accuracy(np.sort(order[k * flips :]), labels)
+        found[f"first {k}x relabelled"] = accuracy(every, relabelled)
+        found[f"{k}x dropped at random"] = accuracy(np.sort(drawn[k * flips :]), labels)
+    return found
 
 
 def measured(score: Floats, wrong: np.ndarray) -> dict[str, float]:

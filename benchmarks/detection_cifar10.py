@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
 from cifar10_results import NETWORKS, Result, interval, read_units  # pyright: ignore[reportMissingImports]
 
 OURS = "refit leave-one-out loss"
+BOTH = f"{OURS}, mirrored too"
+TRACE = "trace of leave-one-out losses, weighted by accuracy⁴"
 FIELD = ("trained loss", "trained margin", "trained EL2N", "trained entropy", "trained gradient norm", "trained Cook's "
          "distance", "neighbours of another label", "AUM", "TracIn, last layer")  # fmt: skip
 RECIPES = {"plain": "", "elastic": ", L1L2", "over": ", over-trained", "paper": ", paper's recipe"}
@@ -35,10 +37,11 @@ def condition(result: Result) -> str:
 def precisions(result: Result) -> dict[str, float]:
     """Average precision by score: at the last checkpoint, and of three means over the trace."""
     found = {name: value["average precision"] for name, value in result.points[-1]["found"].items()}
-    losses = result.trace(OURS)
+    losses, both = result.trace(OURS), result.trace(BOTH)
     accuracy = np.array([point["accuracy"]["leave-one-out"] for point in result.points])
     for name, weights in (("mean", np.ones(len(losses))), ("weighted by accuracy⁴", accuracy**4)):
         found[f"trace of leave-one-out losses, {name}"] = of(result, weights @ losses)
+    found[f"{TRACE}, mirrored too"] = of(result, accuracy**4 @ both)
     found["trace of training losses, mean"] = of(result, result.trace("trained loss").mean(0))
     return found
 
@@ -48,7 +51,7 @@ def of(result: Result, score: np.ndarray) -> float:
 
 
 def field_of(found: dict[str, float]) -> dict[str, float]:
-    """The scores of others that need one network."""
+    """The scores of others that need one network, seeing each image once."""
     return {name: value for name, value in found.items() if name in FIELD or name.startswith("cleanlab")}
 
 
@@ -65,11 +68,17 @@ def main() -> dict[str, Any]:
     told: dict[str, Any] = {}
     for name, group in groups.items():
         best = max(field_of(group[0]), key=lambda key: np.mean([found[key] for found in group]))
-        trace = "trace of leave-one-out losses, weighted by accuracy⁴"
         told[name] = {
             "best of the field": best,
             "ours minus it": interval([found[OURS] - found[best] for found in group]),
-            "trace minus the best single": interval([found[trace] - max(found[best], found[OURS]) for found in group]),
+            "mirrored too, minus it": interval([found[BOTH] - found[best] for found in group]),
+            "mirrored too, minus the training loss mirrored too": interval(
+                [found[BOTH] - found["trained loss, mirrored too"] for found in group]
+            ),
+            "trace minus the best single": interval([found[TRACE] - max(found[best], found[OURS]) for found in group]),
+            "trace mirrored too, minus the best single": interval(
+                [found[f"{TRACE}, mirrored too"] - max(found[best], found[OURS]) for found in group]
+            ),
         }
     print(json.dumps(told, indent=1))
     return told

@@ -206,22 +206,30 @@ def checkpoints(unit: Unit, home: Path, data: Cifar10, drawn: Drawn) -> Iterator
             weights = {"W": last.weight.detach().numpy(), "b": last.bias.detach().numpy()}
             with atomic(kept) as temporary, open(temporary, "wb") as file:
                 np.savez(file, H=H, validation=validation, test=test, tested=tested, **weights)
-        with np.load(kept) as a:
+        other = home / f"mirrored-{epoch:05d}.npz"
+        if not other.exists():
+            model.load_state_dict(load_file(home / f"epoch-{epoch:05d}.safetensors"))
+            with atomic(other) as temporary, open(temporary, "wb") as file:
+                np.savez(file, H=embeddings(model, last, images, drawn.rows, mirror=True))
+        with np.load(kept) as a, np.load(other) as b:
             done = epoch / unit.epochs
             yield Checkpoint(
-                epoch, a["H"], a["W"], a["b"], a["validation"], data.labels[drawn.held_out], a["test"],
+                epoch, a["H"], b["H"], a["W"], a["b"], a["validation"], data.labels[drawn.held_out], a["test"],
                 data.labels[a["tested"]], unit.training.lr * unit.training.schedule(min(done, 1 - 1e-9)),
             )  # fmt: skip
 
 
 @torch.inference_mode()
-def embeddings(model: nn.Module, last: nn.Linear, images: Tensor, rows: np.ndarray) -> np.ndarray:
-    """What comes into the last linear layer, float32."""
+def embeddings(
+    model: nn.Module, last: nn.Linear, images: Tensor, rows: np.ndarray, *, mirror: bool = False
+) -> np.ndarray:
+    """What comes into the last linear layer, float32; of the mirror images where `mirror`."""
     model.eval()
     seen: list[Tensor] = []
     hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float()))
     for part in torch.from_numpy(rows).split(STEP):
-        model(normalise(images[part]))
+        seen_as = images[part].flip(3) if mirror else images[part]
+        model(normalise(seen_as))
     hook.remove()
     return torch.cat(seen).numpy()
 

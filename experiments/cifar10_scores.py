@@ -27,7 +27,8 @@ HEAVY = (1e-2, 1e-1, 1.0)  # λ2 tried beside the one that leave-one-out chooses
 NEIGHBOURS = 20
 SUSPECT = "refit leave-one-out loss"
 """The score by which labels are cleaned."""
-TRACED = ("refit leave-one-out loss", "trained loss")
+BOTH = "refit leave-one-out loss, mirrored too"
+TRACED = ("refit leave-one-out loss", "trained loss", BOTH)
 """Kept for every image at every checkpoint."""
 KEPT = ("refit Cook's distance", "trained Cook's distance", "AUM")
 """Kept for every image at the last one."""
@@ -38,10 +39,12 @@ Floats = np.ndarray
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What came into the last linear layer at the end of an epoch `[n, d]`, the layer, and held-out images there."""
+    """What came into the last linear layer at the end of an epoch `[n, d]`, of images and of their mirror images, the
+    layer, and held-out images there."""
 
     epoch: int
     H: Floats
+    mirrored: Floats
     W: Floats
     b: Floats
     validation: Floats
@@ -115,6 +118,12 @@ def at_checkpoint(point: Checkpoint, labels: np.ndarray, *, seed: int) -> tuple[
         "refit leave-one-out margin": margin(left_out.logits.numpy(), labels),
         "refit logit variance": leverage.logit_variance().numpy(),
     }
+    both = (H + torch.from_numpy(point.mirrored).double()) / 2
+    z2 = both.numpy() @ point.W.T.astype(np.float64) + point.b
+    scores["trained loss, mirrored too"] = -np.log(np.maximum(softmax(z2)[np.arange(n), labels], 1e-300))
+    second = assay.Head.fit(both, labels, family="softmax", l2=head.l2).leverage(both, labels)
+    scores[BOTH] = second.leave_one_out().loss.numpy()
+    scores["refit Cook's distance, mirrored too"] = second.cooks_distance().numpy()
     heavy: dict[str, float] = {}
     for l2 in HEAVY:
         other = assay.Head.fit(H, labels, family="softmax", l2=l2).leverage(H, labels).leave_one_out()

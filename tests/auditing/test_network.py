@@ -576,3 +576,36 @@ def test_a_lightning_module_is_a_module(trained, tmp_path):
     expected = assay.audit((X, Y), model=trained, l2=1e-2)
     assert found.table.equals(expected.table)
     assert found.info["arguments"]["encoder"] == "Module before its layer 'net.4'"
+
+
+@pytest.mark.parametrize("keep", ["memory", "file", "recompute"])
+def test_mirrored_too_is_the_mean_embedding_of_both(trained, tmp_path, keep):
+    encoding = assay.Encoding(keep=keep, mirror=True)
+    audit = assay.audit((X, Y), model=trained, l2=1e-2, encoding=encoding, out=tmp_path / "a")
+    found = split(trained, X)
+    H = (found.embed(X) + found.embed(X.flip(3))) / 2
+    assert not torch.allclose(H, found.embed(X))
+    head = assay.Head.fit(H, Y, family="softmax", l2=1e-2, standardize=False)
+    leverage = head.leverage(H, Y)
+    assert_close(torch.tensor(audit.table["loo_loss"].to_numpy()), leverage.leave_one_out().loss, rtol=1e-5, atol=1e-7)
+    new = audit.score((X[:9].numpy(), Y[:9].numpy()), model=trained)
+    assert_close(
+        torch.tensor(new["loss"].to_numpy()), torch.tensor(audit.table["loss"].to_numpy()[:9]), rtol=1e-6, atol=1e-9
+    )
+    if keep == "recompute":
+        again = assay.load(tmp_path / "a", data=(X, Y), model=trained)
+        assert again.explain(3).id == 3
+    plain = assay.audit((X, Y), model=trained, l2=1e-2)
+    assert plain.info["fingerprint"] != audit.info["fingerprint"]
+    kept = assay.audit((X, Y), model=trained, refit=False, damping=1e-3, encoding=encoding)
+    logits = (trained(X) + trained(X.flip(3))).detach() / 2
+    expected = nn.functional.cross_entropy(logits.double(), Y, reduction="none")
+    assert_close(torch.tensor(kept.table["loss"].to_numpy()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_images_have_a_mirror_image(trained):
+    flat = nn.Sequential(nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
+    with pytest.raises(
+        assay.ShapeError, match=r"mirror=True is for images \[n, c, h, w\], but the inputs are \[120, 12\]"
+    ):
+        assay.audit((X.flatten(1), Y), model=flat, l2=1e-2, encoding=assay.Encoding(mirror=True))

@@ -25,7 +25,7 @@ def load(path: str | Path, *, data: Any = None, model: Any = None, family: Any =
     run = Audit.open(folder).info["arguments"].get("network")
     if run is None:
         raise ShapeError(f"the audit in {path} was not made through a network; leave model= out")
-    encoding = Encoding(keep="recompute", precision=run["precision"], batch=run["batch"])
+    encoding = Encoding(keep="recompute", precision=run["precision"], batch=run["batch"], mirror=run["mirror"])
     network = Network(model, run["layer"], family, encoding=encoding)
     opened = Audit.open(folder, None, network.of(data, l2="auto", folder=None, **columns).source)
     opened.check_source()

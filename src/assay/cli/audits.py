@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ..auditing.result import Audit
 
 
+PLAIN = ("fp32", "auto")
+"""Precision and keep where none is asked for."""
+
+
 @app.command()
 def audit(
     data: Annotated[
@@ -42,6 +46,7 @@ def audit(
     device: Annotated[str | None, typer.Option(help="Where the network runs: cpu, cuda, mps.")] = None,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     keep: Annotated[str, typer.Option(help="The embedding: auto, memory, file or recompute.")] = "auto",
+    mirror: Annotated[bool, typer.Option("--mirror", help="Run images mirrored too: the mean embedding.")] = False,
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave images out that cannot be decoded, and count them.")
     ] = False,
@@ -65,16 +70,17 @@ def audit(
         samples: Any = data
         if model is not None:
             network, samples = _network(model, weights, data, skip_corrupt=skip_corrupt)
-            encoding = _encoding(device, precision, keep)
+            encoding = _encoding(device, precision, keep, mirror=mirror)
             if dry_run:
                 _print_plan(_plan_network(network, layer, family, encoding, samples, penalty, given), as_json=as_json)
                 return
             given |= {"model": network, "layer": layer, "refit": refit, "damping": damping, "encoding": encoding}
-        elif (
-            weights or layer or not refit or damping or device or skip_corrupt or (precision, keep) != ("fp32", "auto")
+        elif any(
+            (weights, layer, not refit, damping, device, mirror, skip_corrupt, precision != "fp32", keep != "auto")
         ):
             raise typer.BadParameter(
-                "--weights, --layer, --no-refit, --damping, --device, --precision, --keep, --skip-corrupt: of a --model"
+                "--weights, --layer, --no-refit, --damping, --device, --precision, --keep, --mirror, --skip-corrupt: of "
+                "a --model"
             )
         if dry_run:
             _print_plan(_plan(data, {**given, "image_shape": shape}, family, penalty), as_json=as_json)
@@ -100,10 +106,10 @@ def _network(model: str, weights: Path | None, data: str, *, skip_corrupt: bool)
     return network, ImageFolder(data, transform=transform or image_tensor, corrupt=corrupt)
 
 
-def _encoding(device: str | None, precision: str, keep: str) -> Any:
+def _encoding(device: str | None, precision: str, keep: str, *, mirror: bool) -> Any:
     from ..features.keep import Encoding
 
-    return Encoding(device=device, precision=precision, keep=keep)
+    return Encoding(device=device, precision=precision, keep=keep, mirror=mirror)
 
 
 @app.command()

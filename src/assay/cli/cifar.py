@@ -26,6 +26,7 @@ def demo(out: Path, path: Path | None, flips: float, seed: int, *, as_json: bool
     from ..datasets.cifar10 import cifar10
     from ..datasets.noise import flip_uniformly
     from ..engine import stage
+    from ..features.keep import Encoding
     from ..models.augment import Normalise, crop_and_flip, normalise
     from ..models.recipes import one_cycle_recipe
     from ..models.resnet import resnet
@@ -50,7 +51,7 @@ def demo(out: Path, path: Path | None, flips: float, seed: int, *, as_json: bool
         )  # fmt: skip
     result = audit(
         Labelled(data, rows, labels), model=nn.Sequential(Normalise(), net), out=out / "audit", overwrite=True,
-        seed=seed, progress=told,
+        seed=seed, progress=told, encoding=Encoding(mirror=True),
     )  # fmt: skip
     found = found_of(result, flipped.tolist())
     print_summary(result, as_json=as_json, found=found, page=write_report(result))

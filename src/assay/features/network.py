@@ -85,6 +85,7 @@ class Ran:
     layer: str
     precision: str
     batch: int
+    mirror: bool
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Network:
         layer = replace(layer, names=_names(layer.names, samples, source))
         if layer.both or not layer.refit:
             _check_fits(layer, source)
-        run = Ran(found.fingerprint(), found.layer, self.encoding.precision, samples.batch)
+        run = Ran(found.fingerprint(), found.layer, self.encoding.precision, samples.batch, self.encoding.mirror)
         return Networked(source, family, _encoder(found), layer, run)
 
     def _check(self, l2: float | str) -> None:
@@ -152,7 +153,8 @@ class Network:
         block = next(samples.blocks())
         model = self.encoding.placed(self.model)
         check_inputs(model, samples, block)
-        found = split(model, block.inputs, layer=self.layer, half=self.encoding.precision == "bf16")
+        half, mirror = self.encoding.precision == "bf16", self.encoding.mirror
+        found = split(model, block.inputs, layer=self.layer, half=half, mirror=mirror)
         loss = loss_of(self.loss if self.loss is not None else suggested_family(block, found.linear.out_features))
         return Encoded(samples, found, loss.family, loss.class_weight), loss
 
@@ -260,7 +262,7 @@ def encoded_samples(model: nn.Module, new: Any, audited: dict[str, Any], family:
     layer = run["layer"] if run["layer"] in dict(model.named_modules()) else None
     block = next(samples.blocks())
     check_inputs(model, samples, block)
-    found = split(model, block.inputs, layer=layer, half=run["precision"] == "bf16")
+    found = split(model, block.inputs, layer=layer, half=run["precision"] == "bf16", mirror=run["mirror"])
     if found.name != name:
         raise ShapeError(f"the audit was made through {name}, but this model has {found.name}")
     if found.fingerprint() != run["weights"]:

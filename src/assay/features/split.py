@@ -26,12 +26,16 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, another in every proce
 
 @dataclass(frozen=True)
 class Split:
-    """`model(x) = linear(embedding(x))`, `linear` being its module called `layer`; run in bfloat16 where `half`."""
+    """`model(x) = linear(embedding(x))`, `linear` being its module called `layer`; run in bfloat16 where `half`.
+
+    Where `mirror`, the embedding of an image is the mean of its own and its mirror image's.
+    """
 
     model: nn.Module
     layer: str
     linear: nn.Linear
     half: bool = False
+    mirror: bool = False
 
     @property
     def name(self) -> str:
@@ -43,6 +47,11 @@ class Split:
 
         Computed in `eval()` without gradients; the model is left as it was found.
         """
+        if not self.mirror:
+            return self._seen(inputs)
+        return (self._seen(inputs) + self._seen(mirrored(inputs))) / 2
+
+    def _seen(self, inputs: Inputs) -> Float[Tensor, "b d"]:
         seen: list[Tensor] = []
 
         def hook(_module: nn.Module, given: tuple[Tensor, ...], _output: Tensor) -> None:
@@ -68,7 +77,7 @@ class Split:
 
     def fingerprint(self) -> str:
         """SHA-256 of the modules with their settings, the weights and buffers, of which layer, and of the precision."""
-        digest = hashlib.sha256(f"{self.layer} {self.half}".encode())
+        digest = hashlib.sha256(f"{self.layer} {self.half} {self.mirror}".encode())
         for name, module in self.model.named_modules():
             digest.update(f"{name} {type(module).__qualname__} {ADDRESS.sub('', module.extra_repr())}".encode())
         for name, value in self.model.state_dict().items():
@@ -78,7 +87,9 @@ class Split:
         return digest.hexdigest()
 
 
-def split(model: nn.Module, inputs: Inputs, *, layer: str | None = None, half: bool = False) -> Split:
+def split(
+    model: nn.Module, inputs: Inputs, *, layer: str | None = None, half: bool = False, mirror: bool = False
+) -> Split:
     """Finds the layer on a batch of inputs, or takes the one named `layer`.
 
     Raises `ShapeError` where the model has no such layer, its output is not the layer's (a softmax or another
@@ -102,7 +113,17 @@ def split(model: nn.Module, inputs: Inputs, *, layer: str | None = None, half: b
     linear = dict(model.named_modules())[watch.layer]
     assert isinstance(linear, nn.Linear)
     _check(model, linear, watch, _logits(output), rows)
-    return Split(model, watch.layer, linear, half)
+    if mirror:
+        mirrored(inputs)
+    return Split(model, watch.layer, linear, half, mirror)
+
+
+def mirrored(inputs: Inputs) -> Tensor:
+    """Images `[n, c, h, w]` left to right; raises `ShapeError` where the inputs are none."""
+    if not isinstance(inputs, Tensor) or inputs.ndim != 4:
+        shape = list(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise ShapeError(f"mirror=True is for images [n, c, h, w], but the inputs are {shape}; leave it out")
+    return inputs.flip(3)
 
 
 def rows_of(inputs: Inputs) -> int:

@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from .auditing.run import audit
     from .auditing.shift import Share, Shift
     from .classical import Classical, classical_cooks_distance, classical_diagnostics
+    from .curvature.arnoldi import Arnoldi
+    from .curvature.auto import Auto
+    from .curvature.cg import CG
+    from .curvature.exact import Dense
+    from .curvature.inverse import Diagnosis, Solution
+    from .curvature.jacobi import Jacobi
+    from .curvature.kfac import EKFAC, KFAC
+    from .curvature.lissa import LiSSA
+    from .curvature.nystrom import Nystrom
+    from .curvature.output_loss import OnModel
+    from .curvature.products import GaussNewton, Hessian
+    from .curvature.stated_error import StatedError
+    from .curvature.sums import Checkpoint
+    from .curvature.wide_head import WideHead
     from .cut_page import write_cuts
     from .errors import (
         AssayError,
@@ -39,6 +53,8 @@ if TYPE_CHECKING:
     from .head import Head
     from .influence.active_set import active_set_changes
     from .influence.groups import GroupInfluence, group_influence
+    from .influence.network import Influence
+    from .influence.network_results import NetworkGroup, NetworkInfluences, RelatIF, SelfInfluence
     from .influence.pairs import Influences, influence_on
     from .influence.refit import Refits, refit_without
     from .influence.search import InfluentialGroup, most_influential_group
@@ -48,28 +64,50 @@ if TYPE_CHECKING:
     from .sources.open import open_source
 
 _HOMES = {
+    "Arnoldi": "curvature.arnoldi",
     "Audit": "auditing.result",
+    "Auto": "curvature.auto",
+    "CG": "curvature.cg",
+    "Checkpoint": "curvature.sums",
     "Classical": "classical",
     "Cut": "auditing.cuts",
+    "Dense": "curvature.exact",
+    "Diagnosis": "curvature.inverse",
+    "EKFAC": "curvature.kfac",
     "Encoding": "features.keep",
     "Ensemble": "auditing.ensemble",
     "Explanation": "auditing.explain",
-    "ImageFolder": "sources.images",
+    "GaussNewton": "curvature.products",
     "GroupEffect": "auditing.group",
     "GroupInfluence": "influence.groups",
     "Head": "head",
+    "Hessian": "curvature.products",
+    "ImageFolder": "sources.images",
+    "Influence": "influence.network",
     "Influences": "influence.pairs",
     "InfluentialGroup": "influence.search",
+    "Jacobi": "curvature.jacobi",
+    "KFAC": "curvature.kfac",
     "LeaveOneOut": "leverage",
     "Leverage": "leverage",
+    "LiSSA": "curvature.lissa",
     "NearDuplicates": "explore.duplicates",
+    "NetworkGroup": "influence.network_results",
+    "NetworkInfluences": "influence.network_results",
+    "Nystrom": "curvature.nystrom",
+    "OnModel": "curvature.output_loss",
     "Refits": "influence.refit",
     "Regions": "auditing.regions",
+    "RelatIF": "influence.network_results",
+    "SelfInfluence": "influence.network_results",
     "Share": "auditing.shift",
     "Shift": "auditing.shift",
+    "Solution": "curvature.inverse",
+    "StatedError": "curvature.stated_error",
     "Trace": "explore.trace",
     "Trust": "explore.trust",
     "TrustReport": "explore.trust",
+    "WideHead": "curvature.wide_head",
     "active_set_changes": "influence.active_set",
     "audit": "auditing.run",
     "classical_cooks_distance": "classical",
@@ -87,39 +125,61 @@ _HOMES = {
     "write_report": "report",
 }
 
-__all__ = [
+__all__ = [  # noqa: RUF022  plain order, acronyms among the rest
+    "Arnoldi",
     "AssayError",
     "AssayWarning",
     "Audit",
+    "Auto",
+    "CG",
+    "Checkpoint",
     "Classical",
     "ConvergenceError",
     "Cut",
+    "Dense",
+    "Diagnosis",
+    "EKFAC",
     "Encoding",
     "EngineError",
     "Ensemble",
     "Explanation",
+    "GaussNewton",
     "GroupEffect",
     "GroupInfluence",
     "Head",
+    "Hessian",
     "ImageFolder",
+    "Influence",
     "Influences",
     "InfluentialGroup",
+    "Jacobi",
+    "KFAC",
     "LeaveOneOut",
     "Leverage",
+    "LiSSA",
     "NearDuplicates",
+    "NetworkGroup",
+    "NetworkInfluences",
+    "Nystrom",
+    "OnModel",
     "OutputError",
     "Refits",
     "Regions",
+    "RelatIF",
+    "SelfInfluence",
     "SeparableError",
     "ShapeError",
     "Share",
     "Shift",
     "SingularCurvatureError",
+    "Solution",
     "SourceError",
+    "StatedError",
     "Trace",
     "Trust",
     "TrustReport",
     "UnknownIdError",
+    "WideHead",
     "active_set_changes",
     "audit",
     "classical_cooks_distance",

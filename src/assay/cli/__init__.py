@@ -9,7 +9,8 @@ from .acas import app as _acas
 from .audits import app as _audits
 from .demos import app as _demos
 from .depth import app
+from .parameters import app as _parameters
 from .space import app as _space
 
-assert app is _acas is _audits is _demos is _space  # each module adds its commands to the one app
+assert app is _acas is _audits is _demos is _parameters is _space  # each module adds its commands to the one app
 __all__ = ["app"]

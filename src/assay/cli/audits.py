@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from ..auditing.result import Audit
 
 
-PLAIN = ("fp32", "auto")
-"""Precision and keep where none is asked for."""
-
-
 @app.command()
 def audit(
     data: Annotated[
@@ -79,8 +75,8 @@ def audit(
             (weights, layer, not refit, damping, device, mirror, skip_corrupt, precision != "fp32", keep != "auto")
         ):
             raise typer.BadParameter(
-                "--weights, --layer, --no-refit, --damping, --device, --precision, --keep, --mirror, --skip-corrupt: of "
-                "a --model"
+                "--weights, --layer, --no-refit, --damping, --device, --precision, --keep, --mirror, "
+                "--skip-corrupt: of a --model"
             )
         if dry_run:
             _print_plan(_plan(data, {**given, "image_shape": shape}, family, penalty), as_json=as_json)

@@ -153,7 +153,7 @@ def spectrum(name: str):
     return ob, G, torch.linalg.eigvalsh(G).flip(0), torch.cat(list(every_gradient(ob)))
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "relu", "cnn"])
+@pytest.mark.parametrize("name", ["sigmoid", "relu", pytest.param("cnn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", [Nystrom, Arnoldi])
 def test_low_rank_numbers_are_right_and_not_only_their_order(name: str, method):
     """At rank P/4 with damping at the first eigenvalue dropped the best-fit scale lies in [0.9, 1.1]."""
@@ -219,8 +219,8 @@ def test_a_diverging_lissa_says_so(small):
 def test_jacobi_is_the_diagonal_of_the_gauss_newton_matrix():
     net, x, y = problem("head", n=200)
     ob = objective(net, x, y, l2=0.01)
-    found = Jacobi(0.0, draws=400).of(GaussNewton(ob)).diagonal
-    torch.testing.assert_close(found, dense_gauss_newton(ob, x, y).diagonal(), rtol=0.05, atol=1e-3)
+    found = Jacobi(0.0, draws=100).of(GaussNewton(ob)).diagonal
+    torch.testing.assert_close(found, dense_gauss_newton(ob, x, y).diagonal(), rtol=0.08, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_ekfac_has_the_exact_diagonal_in_its_basis():
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "cnn", "head"])
-@pytest.mark.parametrize("rows", [1, 7, 100])
+@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 7, 100])
 def test_self_influence_forms_no_gradient_and_is_the_same(name: str, rows: int):
     net, x, y = problem(name, n=30)
     ob = objective(net, x, y, params=[nn.Linear, nn.Conv2d], l2=0.01, tactics=Tactics(rows=rows))

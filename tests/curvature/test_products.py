@@ -181,6 +181,16 @@ def test_an_operation_that_cannot_be_differentiated_twice_is_named():
         Hessian(ob)(vectors(ob))
 
 
+def test_a_kernel_without_a_second_derivative_is_named():
+    torch.manual_seed(0)
+    others = torch.randn(5, 5, dtype=torch.float64)
+    net = Through(lambda z: torch.cdist(z, others)).double()
+    _, x, y = problem("head")
+    ob = objective(net, x, y)
+    with pytest.raises(assay.ShapeError, match="_cdist_backward cannot be differentiated twice"):
+        Hessian(ob)(vectors(ob))
+
+
 class Hungry(nn.Module):
     """Runs out of memory with more than five samples."""
 

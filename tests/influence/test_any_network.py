@@ -182,7 +182,7 @@ def test_groups_to_two_orders(trained):
     assert float(functional.cosine_similarity(first, real, dim=0)) > 0.9
 
 
-@pytest.mark.parametrize("batch", [1, 7, 23])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 7, 23])
 def test_the_same_for_every_batch_size(trained, batch: int):
     """23 samples: the last batch of seven is ragged."""
     net, x, y = trained[0], trained[1][:23], trained[2][:23]

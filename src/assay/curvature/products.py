@@ -240,6 +240,8 @@ def _not_twice(cause: RuntimeError) -> bool:
 def _operation(cause: BaseException) -> str:
     """The operation that an error of autograd names."""
     words = str(cause).replace("'", " ").replace(",", " ").split()
+    if "derivative for" in str(cause):
+        return str(cause).split("derivative for", 1)[1].split()[0].strip("'")
     marked = [word for word in words if "::" in word or word.endswith("Backward0")]
     if marked:
         return marked[0]

@@ -97,6 +97,14 @@ def test_a_regression_has_equal_weights_and_mean_suggestions():
     np.testing.assert_allclose(found.table["suggested_label"].to_numpy(), means)
 
 
+def test_members_that_are_all_wrong_have_equal_weights():
+    """Two classes of one size and nothing to tell them by: without a sample the other class is the larger."""
+    audits = [assay.audit((X[:40, :k], np.arange(40) % 2), l2=1e6) for k in (1, 2)]
+    found = assay.ensemble(audits)
+    assert found.members["loo_accuracy"].to_pylist() == [0.0, 0.0]
+    assert found.members["weight"].to_pylist() == [0.5, 0.5]
+
+
 @pytest.mark.parametrize(
     ("members", "weights", "message"),
     [

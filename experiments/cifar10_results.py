@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from cifar10 import UNITS, Unit
+from common import RESULTS
 
 NETWORKS = {"resnet20": "ResNet-20", "vgg19": "VGG-19", "efficientnet": "EfficientNetB0"}
+IMAGES = {"smoke": 400, "cpu": 10_000, "paper": 40_000}
 BOOTSTRAPS = 2000
 
 
@@ -84,3 +87,16 @@ def difference(one: list[Result], other: list[Result], name: str, what: str) -> 
     by_seed = {result.unit.seed: result for result in other}
     pairs = [(a, by_seed[a.unit.seed]) for a in one if a.unit.seed in by_seed]
     return interval([a.last(name, what) - b.last(name, what) for a, b in pairs]) if pairs else {"models": 0}
+
+
+def figure_arguments(description: str) -> argparse.Namespace:
+    """What a figure's script is called with."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=tuple(IMAGES), default="cpu")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path("cifar10-work"))
+    parser.add_argument("--data", type=Path, default=None)
+    parser.add_argument("--drawn", action="store_true", help="train nothing")
+    parser.add_argument("--units", type=Path, default=UNITS)
+    parser.add_argument("--folder", type=Path, default=RESULTS)
+    return parser.parse_args()

@@ -9,15 +9,14 @@ and calls it ROC): the mean over models, every model, chance. Writes results/fig
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cifar10 import UNITS, run_plan
-from cifar10_results import NETWORKS, Result, chosen, interval, read_units
-from common import RESULTS, write_results
+from cifar10 import run_plan
+from cifar10_results import IMAGES, NETWORKS, Result, chosen, figure_arguments, interval, read_units
+from common import write_results
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
@@ -79,20 +78,15 @@ WHAT = ("AUROC", "average precision", "recall 1x", "recall 2x", "recall 5x")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", choices=("smoke", "cpu", "paper"), default="cpu")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path("cifar10-work"))
-    parser.add_argument("--data", type=Path, default=None)
-    parser.add_argument("--drawn", action="store_true", help="train nothing")
-    parser.add_argument("--units", type=Path, default=UNITS)
-    parser.add_argument("--folder", type=Path, default=RESULTS)
-    given = parser.parse_args()
+    given = figure_arguments(__doc__ or "")
     start = time.perf_counter()
     if not given.drawn:
         run_plan(given.scale, given.work, given.data, given.units, jobs=given.jobs, only="-p")  # plain and paper
-    images = {"smoke": 400, "cpu": 10_000, "paper": 40_000}[given.scale]
-    units = [r for r in read_units(given.units) if r.unit.recipe in ("plain", "paper") and r.unit.images == images]
+    units = [
+        r
+        for r in read_units(given.units)
+        if r.unit.recipe in ("plain", "paper") and r.unit.images == IMAGES[given.scale]
+    ]
     draw(units, given.folder / "fig5_cifar10.png")
     write_results("fig5_cifar10", {"scale": given.scale, "conditions": measure(units)},
                   seconds=time.perf_counter() - start, folder=given.folder)  # fmt: skip

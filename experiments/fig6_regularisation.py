@@ -9,14 +9,13 @@ fig6_collapse.png: through training, the loss, errors, the head's norm, neural c
 
 from __future__ import annotations
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
 
-from cifar10 import UNITS, run_plan
-from cifar10_results import Result, chosen, difference, interval, read_units
-from common import RESULTS, write_results
+from cifar10 import run_plan
+from cifar10_results import IMAGES, Result, chosen, difference, figure_arguments, interval, read_units
+from common import write_results
 from fig5_cifar10 import SCORES, WHAT, curves
 from matplotlib.figure import Figure
 
@@ -87,20 +86,11 @@ def measure(results: list[Result]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", choices=("smoke", "cpu", "paper"), default="cpu")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path("cifar10-work"))
-    parser.add_argument("--data", type=Path, default=None)
-    parser.add_argument("--drawn", action="store_true", help="train nothing")
-    parser.add_argument("--units", type=Path, default=UNITS)
-    parser.add_argument("--folder", type=Path, default=RESULTS)
-    given = parser.parse_args()
+    given = figure_arguments(__doc__ or "")
     start = time.perf_counter()
     if not given.drawn:
         run_plan(given.scale, given.work, given.data, given.units, jobs=given.jobs, only="resnet20-")
-    images = {"smoke": 400, "cpu": 10_000, "paper": 40_000}[given.scale]
-    units = chosen(read_units(given.units), network="resnet20", images=images, flips=0.05)
+    units = chosen(read_units(given.units), network="resnet20", images=IMAGES[given.scale], flips=0.05)
     draw_curves(units, given.folder / "fig6_regularisation.png")
     draw_collapse(units, given.folder / "fig6_collapse.png")
     write_results("fig6_regularisation", {"scale": given.scale, **measure(units)},

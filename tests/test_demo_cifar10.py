@@ -1,4 +1,4 @@
-"""`assay demo cifar10` on a small data set of the same form: planted flips come first, and it goes on where it was."""
+"""`assay demo cifar10` on a small data set of the same form: planted flips come first."""
 
 import io
 import json
@@ -34,6 +34,7 @@ def coloured(tmp_path):
 
 def test_flipped_labels_stand_first(coloured, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cifar, "IMAGES", 300)
+    monkeypatch.setattr(cifar, "EPOCHS", 5)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     cifar.demo(tmp_path / "out", coloured, 0.05, 0, as_json=True)
     told = json.loads(capsys.readouterr().out)
@@ -53,10 +54,6 @@ def test_flipped_labels_stand_first(coloured, tmp_path, monkeypatch, capsys):
         "truck",
     }
     assert audit.source.render(0).png is not None
-    before = (tmp_path / "out" / "network-0.05-0" / "state.safetensors").stat().st_mtime_ns
-    cifar.demo(tmp_path / "out", coloured, 0.05, 0, as_json=True)
-    assert json.loads(capsys.readouterr().out)["found"]["found_in_first"] == told["found"]["found_in_first"]
-    assert (tmp_path / "out" / "network-0.05-0" / "state.safetensors").stat().st_mtime_ns == before
 
 
 def test_a_share_that_flips_nothing_and_data_that_are_not_there_are_said(coloured, tmp_path, monkeypatch):

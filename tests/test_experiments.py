@@ -52,6 +52,7 @@ def test_influential_points_lie_at_the_boundary(tmp_path, monkeypatch):
     assert (tmp_path / "fig1_toys.png").stat().st_size > 20_000
 
 
+@pytest.mark.slow
 def test_influence_goes_from_the_boundary_to_the_flipped_point(tmp_path, monkeypatch):
     found = load("fig4_trace", monkeypatch).main(0.1, tmp_path)["settings"]
     assert len(found) == 8  # two rates, two widths, two dampings

@@ -76,7 +76,7 @@ def test_what_is_found_holds_up_in_a_refit():
     rng = np.random.default_rng(0)
     others = [truth(rng.choice(120, 12, replace=False).tolist()) for _ in range(40)]
     assert found > max(others)
-    assert found >= plain
+    assert found >= plain * (1 - 1e-12)  # the same group, summed in another order
 
 
 def test_the_last_of_a_class_stays():

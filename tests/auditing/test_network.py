@@ -609,3 +609,26 @@ def test_only_images_have_a_mirror_image(trained):
         assay.ShapeError, match=r"mirror=True is for images \[n, c, h, w\], but the inputs are \[120, 12\]"
     ):
         assay.audit((X.flatten(1), Y), model=flat, l2=1e-2, encoding=assay.Encoding(mirror=True))
+
+
+def test_a_kept_head_takes_two_passes(trained):
+    """One that reads and sums, one that scores; a head that is fitted sums once a Newton step."""
+
+    class Stages:
+        def __init__(self) -> None:
+            self.names: list[str] = []
+
+        def start(self, stage: str, total: int) -> None:
+            self.names.append(stage)
+
+        def advance(self, n: int = 1) -> None:
+            """Not looked at."""
+
+        def done(self) -> None:
+            """Nor this."""
+
+    kept, fitted = Stages(), Stages()
+    assay.audit((X, Y), model=trained, refit=False, damping=1e-3, progress=kept)
+    assay.audit((X, Y), model=trained, l2=1e-2, progress=fitted)
+    assert [name for name in kept.names if name in ("read", "fit", "score")] == ["read", "score"]
+    assert fitted.names.count("fit") >= 2

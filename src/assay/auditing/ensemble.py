@@ -16,9 +16,6 @@ from ..explore.trace import Trace
 from .load import load
 from .result import Audit
 
-POWER = 4.0
-"""Of leave-one-out accuracy in a member's weight: a network that has learned little counts for little."""
-
 COLUMNS = ["id", "given_label", "suggested_label", "loo_loss", "cooks_distance", "is_label_issue", "held_out"]
 
 Floats = NDArray[np.float64]
@@ -51,10 +48,10 @@ def ensemble(
     """Joins audits (or folders of audits) and traces of one data set: `L_i = Σ_m a_m L_i,m`, the mean over members m of
     each sample's leave-one-out loss.
 
-    By default `a_m ∝ accuracy_m⁴`, the member's leave-one-out accuracy (equal ones for a regression, or where none has
-    any); `weights` are one a member or step. Samples are matched by id. The mean of losses is the better join: of
-    ranks, or of probabilities, it does worse (experiments/cifar10.py). Raises `ShapeError` where members are of other
-    samples or labels, or the weights are not one each, negative, or all zero.
+    By default all weigh the same, `a_m = 1/M`; `weights` are one a member or step. Samples are matched by id. The mean
+    of losses is the better join: of ranks, or of probabilities, it does worse; weights by leave-one-out accuracy do
+    better while a network learns and much worse once it knows its labels by heart (docs/images.md). Raises `ShapeError`
+    where members are of other samples or labels, or the weights are not one each, negative, or all zero.
     """
     if isinstance(members, str | Path) or not len(members):
         raise ShapeError("an ensemble has one or more members: audits, their folders, or traces")
@@ -158,11 +155,7 @@ def _given(parts: Sequence[_Part]) -> pa.Array | None:
 
 
 def _weights(parts: Sequence[_Part], given: Sequence[float | int] | None) -> Floats:
-    if given is None:
-        accuracy = np.array([part.accuracy for part in parts])
-        a = np.ones(len(parts)) if np.isnan(accuracy).any() or not accuracy.any() else accuracy**POWER
-    else:
-        a = np.asarray(given, dtype=np.float64)
+    a = np.ones(len(parts)) if given is None else np.asarray(given, dtype=np.float64)
     if a.shape != (len(parts),) or not np.isfinite(a).all() or (a < 0).any() or not a.sum():
         raise ShapeError(f"weights {a.tolist()} are not one number ≥ 0 for each of the {len(parts)} members")
     return a / a.sum()

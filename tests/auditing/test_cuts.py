@@ -1,6 +1,7 @@
 """Cuts of an audited table: the rows they hold, that they do not repeat each other, and the page."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -204,3 +205,10 @@ def test_old_pictures_go_when_the_folder_is_written_again(audit, tmp_path):
     assay.write_cuts(audit, tmp_path / "cuts", ["a", "b"], top=4)
     assay.write_cuts(audit, tmp_path / "cuts", ["a", "b"], top=1, format="svg", overwrite=True)
     assert sorted(path.name for path in (tmp_path / "cuts").iterdir()) == ["cut-01.svg", "index.html"]
+
+
+def test_a_cut_without_samples_is_refused(audit):
+    cut = audit.cuts(["a", "b"], top=1)[0]
+    empty = replace(cut, rows=cut.rows.slice(0, 0))
+    with pytest.raises(assay.ShapeError, match="the cut at c = 2, d = 1 holds no sample"):
+        plots.cut_map(empty, "given_label", audit.info["classes"])

@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from nets import dense_gauss_newton, dense_hessian, objective, problem
+from scipy.stats import spearmanr
 from torch import nn
 
 import assay
@@ -258,3 +259,11 @@ def test_products_in_float32_are_solved_to_what_they_allow():
         found = CG(DAMPING).of(GaussNewton(ob)).solve(V)
     ob64 = objective(net.double(), x.double(), y, l2=0.001)
     torch.testing.assert_close(found.value, exact(dense_gauss_newton(ob64, x.double(), y), V), rtol=1e-3, atol=1e-3)
+
+
+def test_equal_scores_share_a_rank():
+    """As scipy's Spearman has it: in whatever order equal ones stand."""
+    a, e = torch.tensor([3.0, 1.0, 1.0, 1.0, 5.0]).double(), torch.tensor([2.0, 0.5, 0.1, 0.3, 2.0]).double()
+    expected = spearmanr(a.numpy(), e.numpy()).statistic
+    for order in (torch.arange(5), torch.tensor([4, 2, 3, 1, 0])):
+        assert StatedError.between(a[order], e[order], 0.0, "").rank_correlation == pytest.approx(expected)

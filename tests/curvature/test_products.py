@@ -78,10 +78,8 @@ def test_a_small_budget_cuts_rows_and_vectors_but_changes_nothing():
     torch.testing.assert_close(Hessian(small)(vectors(ob, 8)), Hessian(ob)(vectors(ob, 8)), rtol=1e-12, atol=1e-12)
 
 
-class NoForward(torch.autograd.Function):
-    """A square without a forward-mode rule."""
-
-    generate_vmap_rule = True
+class Square(torch.autograd.Function):
+    """x², of which the classes below lack something."""
 
     @staticmethod
     def forward(x):
@@ -96,16 +94,14 @@ class NoForward(torch.autograd.Function):
         return 2 * ctx.saved_tensors[0] * gradient
 
 
-class Once(torch.autograd.Function):
-    """A square whose derivative is computed outside of autograd."""
+class NoForward(Square):
+    """Without a forward-mode rule."""
 
-    @staticmethod
-    def forward(x):
-        return x.square()
+    generate_vmap_rule = True
 
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
+
+class Once(Square):
+    """Its derivative is computed outside of autograd."""
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -138,21 +134,13 @@ def test_no_forward_mode_falls_back_to_reverse_over_reverse_and_says_so_once():
     torch.testing.assert_close(found, Hessian(objective(plain, x, y))(vectors(ob)), rtol=1e-10, atol=1e-10)
 
 
-class NoMap(torch.autograd.Function):
-    """A square that cannot be mapped over."""
-
-    @staticmethod
-    def forward(x):
-        return x.square()
+class NoMap(Square):
+    """It cannot be mapped over."""
 
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.save_for_backward(*inputs)
         ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return 2 * ctx.saved_tensors[0] * gradient
 
     @staticmethod
     def jvp(ctx, tangent):

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
+from ..sources.examples import Inputs
 from .objective import NetworkObjective
 from .products import EACH, FIXED, no_forward_rule
 from .reading import Batch, mapped
@@ -18,8 +19,8 @@ from .reading import Batch, mapped
 def gradient_rows(objective: NetworkObjective, batch: Batch) -> Float[Tensor, "b P"]:
     """`∇ℓ_i` of each sample of a batch by `vmap(grad)`, float64; O(b P) memory, weights not in them."""
 
-    def one(theta: dict[str, Tensor], inputs: object, target: Tensor) -> Tensor:
-        return objective.losses(theta, mapped(inputs, lambda x: x[None]), target[None])[0]  # type: ignore[arg-type]
+    def one(theta: dict[str, Tensor], inputs: Inputs, target: Tensor) -> Tensor:
+        return objective.losses(theta, mapped(inputs, lambda x: x[None]), target[None])[0]
 
     found = _each(objective, grad(one), batch)
     result = objective.parameters.join(found).double()
@@ -44,6 +45,12 @@ def _each(objective: NetworkObjective, function: Any, batch: Batch) -> dict[str,
 def gradients(objective: NetworkObjective, batch: Batch) -> Float[Tensor, "b P"]:
     """The same in as many pieces as the budget asks for."""
     return torch.cat(list(objective.within(batch, gradient_bytes(objective), lambda b: gradient_rows(objective, b))))
+
+
+def sampled_gradients(objective: NetworkObjective, rows: int, seed: int) -> Float[Tensor, "b P"]:
+    """The gradients of a seeded sample of so many (or all) samples, in order."""
+    chosen = torch.randperm(len(objective.reading), generator=torch.Generator().manual_seed(seed))[:rows]
+    return gradients(objective, objective.reading.at(sorted(chosen.tolist())))
 
 
 def every_gradient(objective: NetworkObjective, start: int = 0) -> Iterator[Float[Tensor, "b P"]]:

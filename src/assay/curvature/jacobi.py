@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from ..errors import ShapeError
+from ..sources.examples import Inputs
 from .gradients import gradient_bytes
 from .inverse import Cost, Diagnosis, Inverted, Sizes, Solution, check_damping
 from .objective import NetworkObjective
@@ -56,8 +57,8 @@ class Jacobi:
         z = objective.outputs(objective.theta, batch.inputs)
         u = combined(loss.roots(z, batch.targets), batch.first, self.seed + draw)
 
-        def one(theta: dict[str, Tensor], inputs: object, direction: Tensor) -> Tensor:
-            alone = mapped(inputs, lambda x: x[None])  # type: ignore[arg-type]
+        def one(theta: dict[str, Tensor], inputs: Inputs, direction: Tensor) -> Tensor:
+            alone = mapped(inputs, lambda x: x[None])
             return objective.outputs(theta, alone).flatten() @ direction
 
         rows = vmap(grad(one), in_dims=(None, 0, 0))(objective.theta, batch.inputs, u)

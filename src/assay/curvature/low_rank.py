@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import SingularCurvatureError
-from .gradients import gradients
+from .gradients import sampled_gradients
 from .inverse import Diagnosis, Inverted, Solution
 from .products import GaussNewton, Hessian
 
@@ -70,9 +69,7 @@ class LowRank(Inverted):
 def measured_complement(curvature: Hessian | GaussNewton, U: Float[Tensor, "P r"], seed: int) -> float:
     """`Σ g_⊥ᵀ H g_⊥ / Σ ‖g_⊥‖²` over the parts of a seeded sample of gradients outside of U; one product."""
     objective = curvature.objective
-    n = len(objective.reading)
-    rows = sorted(torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:SAMPLE].tolist())
-    G = gradients(objective, objective.reading.at(rows))
+    G = sampled_gradients(objective, SAMPLE, seed)
     rest = G - (G @ U) @ U.T
     size = float(rest.square().sum())
     if size <= 1e-24 * float(G.square().sum()):

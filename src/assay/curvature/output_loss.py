@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -122,9 +121,11 @@ def output_loss(loss: Any) -> OutputLoss:
     return OutputLoss(function)
 
 
-def _mean_over_outputs(loss: nn.Module) -> PerSample:
-    plain = copy.deepcopy(loss)
-    plain.reduction = "none"  # type: ignore[assignment]
+def _mean_over_outputs(loss: nn.MSELoss | nn.BCEWithLogitsLoss) -> PerSample:
+    if isinstance(loss, nn.MSELoss):
+        plain = nn.MSELoss(reduction="none")
+    else:
+        plain = nn.BCEWithLogitsLoss(loss.weight, reduction="none", pos_weight=loss.pos_weight)
 
     def function(z: Tensor, y: Tensor) -> Tensor:
         return plain(z, y.to(z.dtype).reshape(z.shape)).flatten(1).mean(1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.stats import rankdata
 from torch import Tensor
 
 from .cg import CG, CGInverse
-from .gradients import gradients
+from .gradients import sampled_gradients
 from .inverse import Inverted
 from .kfac import Kronecker
 from .low_rank import LowRank
@@ -63,10 +65,7 @@ def stated_error(
 
     Raises `SingularCurvatureError` where the operator is not positive definite, and nothing can be compared with.
     """
-    objective = curvature.objective
-    n = len(objective.reading)
-    chosen = sorted(torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:rows].tolist())
-    G = gradients(objective, objective.reading.at(chosen))
+    G = sampled_gradients(curvature.objective, rows, seed)
     preconditioner = inverted if isinstance(inverted, Kronecker | LowRank) else None
     tight = CGInverse(CG(damping=damping), curvature, preconditioner).quadratic(G)
     found = inverted.quadratic(G).value
@@ -74,5 +73,5 @@ def stated_error(
 
 
 def _spearman(a: Float[Tensor, " m"], b: Float[Tensor, " m"]) -> float:
-    ranks = torch.stack([a.argsort().argsort(), b.argsort().argsort()]).double()
+    ranks = torch.from_numpy(np.stack([rankdata(a.numpy()), rankdata(b.numpy())]))  # equal scores share a rank
     return float(torch.corrcoef(ranks)[0, 1]) if len(a) > 1 else 1.0

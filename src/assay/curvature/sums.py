@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..engine import atomic
 from ..errors import OutputError
+from ..evaluating import tensor_bytes, weights_digest
 from ..sources.loading import tensors_of
 from .objective import NetworkObjective
 from .reading import Batch
@@ -77,7 +77,7 @@ def _read(file: Path, identity: str) -> tuple[Sums, int]:
     try:
         with safe_open(file, "pt") as opened:
             told = opened.metadata() or {}
-            total = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  not a mapping
+        total = load_file(file)
     except SafetensorError as cause:
         raise OutputError(f"{file} is damaged ({cause}); delete it to begin again") from cause
     if told.get("identity") != identity:
@@ -87,23 +87,16 @@ def _read(file: Path, identity: str) -> tuple[Sums, int]:
 
 def _write(file: Path, total: Sums, position: int, identity: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
     cpu = {name: value.cpu().contiguous() for name, value in total.items()}
-    save_file(cpu, temporary, {"identity": identity, "position": str(position)})
-    os.replace(temporary, file)
+    with atomic(file, resumes=True) as temporary:
+        save_file(cpu, temporary, {"identity": identity, "position": str(position)})
 
 
 def _identity(objective: NetworkObjective, told: str) -> str:
     digest = hashlib.sha256(told.encode())
-    for name, value in objective.model.state_dict().items():
-        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        digest.update(_bytes(value))
+    digest.update(weights_digest(objective.model).encode())
     first = next(objective.reading.batches()).rows(0, 64)
     for tensor in (*tensors_of(first.inputs), first.targets, first.weights):
-        digest.update(_bytes(tensor))
+        digest.update(tensor_bytes(tensor))
     digest.update(json.dumps([list(objective.parameters.names), len(objective.reading)]).encode())
     return digest.hexdigest()
-
-
-def _bytes(value: Tensor) -> bytes:
-    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes() if value.numel() else b""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import glob
-import hashlib
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from ..engine import Progress, atomic, stage
 from ..errors import OutputError, ShapeError, SourceError
+from ..evaluating import weights_digest
 from ..families import Family, family_of
 from ..features.keep import Encoding
 from ..features.network import Network, Networked
@@ -137,7 +137,7 @@ def trace(
     with stage(progress, "trace", len(found)) as advance:
         for step, weights in found:
             own = load_weights(copy.deepcopy(model), weights)
-            kept = None if folder is None else folder / f"step-{step:010d}-{_digest(own)}.parquet"
+            kept = None if folder is None else folder / f"step-{step:010d}-{weights_digest(own)[:12]}.parquet"
             if kept is not None and kept.exists():
                 part = Trace.load(kept)
             else:
@@ -216,14 +216,6 @@ def _step_of(file: str) -> int:
     if not numbers:
         raise SourceError(f"{file} has no number in its name to be its step; name it like epoch-00500.safetensors")
     return int(numbers[-1])
-
-
-def _digest(model: nn.Module) -> str:
-    """Of its weights: a checkpoint that was written anew is another."""
-    digest = hashlib.sha256()
-    for value in model.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]
 
 
 def _claimed(folder: Path, identity: dict[str, Any]) -> Path:

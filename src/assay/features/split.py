@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import ShapeError, SourceError
-from ..evaluating import as_found
+from ..evaluating import as_found, weights_digest
 from ..sources.examples import BATCH, Inputs
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, another in every process
@@ -80,10 +80,7 @@ class Split:
         digest = hashlib.sha256(f"{self.layer} {self.half} {self.mirror}".encode())
         for name, module in self.model.named_modules():
             digest.update(f"{name} {type(module).__qualname__} {ADDRESS.sub('', module.extra_repr())}".encode())
-        for name, value in self.model.state_dict().items():
-            flat = value.detach().cpu().contiguous().flatten()
-            digest.update(f"{name} {flat.dtype} {list(value.shape)}".encode())
-            digest.update(flat.view(torch.uint8).numpy().data if len(flat) else b"")
+        digest.update(weights_digest(self.model).encode())
         return digest.hexdigest()
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..auditing.cuts import Cut
 from ..canvas import BLUE, GREEN, GREY, INK, MUTED, VERMILLION, axes_of, calm, plain
+from ..errors import ShapeError
 
 PALETTE = (GREY, "#56b4e9", "#e69f00", BLUE, VERMILLION, GREEN, "#cc79a7", "#f0e442")  # Okabe and Ito's
 DARKER = 0.6  # of each further round of the palette
@@ -35,8 +36,10 @@ def cut_map(
     "predicted_label"), each sample a dot whose area is its influence, held-out ones hollow, the first one ringed.
 
     Where the samples fill a grid, regions are its cells. `polar` draws the first column as distance and the second as
-    angle [rad], as places in a plane: (x, y) = (ρ cos θ, ρ sin θ).
+    angle [rad], as places in a plane: (x, y) = (ρ cos θ, ρ sin θ). Raises `ShapeError` for a cut without samples.
     """
+    if not len(cut.rows):
+        raise ShapeError(f"the cut at {cut.title} holds no sample; there is nothing to draw")
     ax = axes_of(ax)
     x, y = (cut.rows[name].to_numpy() for name in cut.vary)
     codes = np.array([list(classes).index(name) for name in cut.rows[label].to_pylist()])

@@ -26,6 +26,8 @@ PLACES = 1 << 62  # where fixed columns may stand together, at most
 LEAST = 2  # rows of a cut in the mean, at least
 SAMPLE = 200_000  # rows from which the values of a column are told
 
+ORDER = [("held_out", "ascending"), ("cooks_distance", "descending"), ("row", "ascending")]  # of a cut's rows
+
 Floats = NDArray[np.float64]
 
 
@@ -33,8 +35,9 @@ Floats = NDArray[np.float64]
 class Cut:
     """A slice of the table: `vary` names the two columns swept, `fixed` says where the others stand.
 
-    `rows`: its samples, the most influential first: `id`, `row`, the two columns, `given_label`, `predicted_label`,
-    `cooks_distance`, `held_out` (weight zero). `values` are all columns of its most influential sample.
+    `rows`: its samples, those trained on before those held out, each the most influential first: the two columns, `id`,
+    `row`, `given_label`, `predicted_label`, `cooks_distance`, `held_out` (weight zero). `values` are all columns of the
+    first.
     `influence_share` is that of all Cook's distance in the table.
     """
 
@@ -193,7 +196,7 @@ def _collected(
     cuts: list[Cut] = []
     a, b = vary
     for key, tables in found.items():
-        table = pa.concat_tables(tables).sort_by([("cooks_distance", "descending"), ("row", "ascending")])
+        table = pa.concat_tables(tables).sort_by(ORDER)
         first: dict[str, Any] = table.slice(0, 1).to_pylist()[0]
         own = ("id", "row", "given_label", "predicted_label", "cooks_distance", "held_out")
         arrays = [table[f"value.{a}"], table[f"value.{b}"], *(table[name] for name in own)]

@@ -640,3 +640,29 @@ def test_columns_in_another_order_or_unit_are_refused(small):
     named = {**arguments, "features": list(COLUMNS)}
     found = assay.audit(swapped, **named)
     assert found.table["loss"].to_pylist() == assay.audit(table, **named).table["loss"].to_pylist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_streamed_scores_of_two_hundred_thousand_rows(tmp_path, dtype):
+    """Whatever the chunks: to 1e-9 in float64, to 1e-3 of the largest in float32, of those of all rows at once."""
+    table = hcas_encounters(tmp_path, pairs=((200.0, 200.0),), steps=29, held_out=0.2)
+    assert len(table) == 8 * 32 * 29**2 > 200_000
+    torch.manual_seed(0)
+    ranges = [(0.0, 56000.0), (-3.2, 3.2), (-3.2, 3.2), (0.0, 400.0), (0.0, 400.0), (0.0, 60.0)]
+    net = surrogate(ranges, 5, width=12).to(dtype)
+
+    def scores(network: torch.nn.Module, keep: str, shard_rows: int, batch: int) -> dict[str, np.ndarray]:
+        encoding = Encoding(keep=keep, batch=batch)
+        audit = assay.audit(table, model=network, refit=False, damping=1e-3, shard_rows=shard_rows, encoding=encoding)
+        return {
+            name: audit.table[name].to_numpy() for name in ("cooks_distance", "loo_loss", "logit_variance", "leverage")
+        }
+
+    truth = scores(copy.deepcopy(net).double(), "memory", len(table), 16_384)
+    for shard_rows, batch in ((16_384, 4096), (7777, 1000)):
+        for name, found in scores(net, "recompute", shard_rows, batch).items():
+            if dtype == torch.float64:
+                np.testing.assert_allclose(found, truth[name], rtol=1e-9, atol=1e-9 * truth[name].max())
+            else:
+                np.testing.assert_allclose(found, truth[name], atol=1e-3 * truth[name].max(), rtol=0)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         AssayWarning,
         ConvergenceError,
         EngineError,
+        ExtraError,
         OutputError,
         SeparableError,
         ShapeError,

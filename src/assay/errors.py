@@ -8,7 +8,8 @@
     ├── SeparableError (ValueError)          the optimum lies at infinity
     ├── ConvergenceError (RuntimeError)      an iteration that did not reach its tolerance
     ├── OutputError (OSError)                a file or folder that cannot be written, or is not ours to write
-    └── EngineError (RuntimeError)           shards still missing after the last round
+    ├── EngineError (RuntimeError)           shards still missing after the last round
+    └── ExtraError (ImportError)             an optional package that is not installed; says which extra brings it
 
     AssayWarning (UserWarning)               something a user can act on, said once
 
@@ -63,6 +64,10 @@ class OutputError(AssayError, OSError):
 
 class EngineError(AssayError, RuntimeError):
     """Shards still missing after the last round."""
+
+
+class ExtraError(AssayError, ImportError):
+    """An optional package that is not installed; the message says which extra brings it."""
 
 
 class AssayWarning(UserWarning):

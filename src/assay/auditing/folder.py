@@ -19,7 +19,7 @@ from ..errors import AssayError, OutputError
 
 OURS = (
     "scores", "work", "source", "head.safetensors", "curvature.safetensors", "report.html", "decisions.sqlite",
-    "audit.json",
+    "queue", "audit.json",
 )  # fmt: skip
 HERE = "{audit}"  # stands for the folder where `audit.json` names files in it
 

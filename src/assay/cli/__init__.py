@@ -10,7 +10,9 @@ from .audits import app as _audits
 from .demos import app as _demos
 from .depth import app
 from .parameters import app as _parameters
+from .review import app as _review
 from .space import app as _space
 
-assert app is _acas is _audits is _demos is _parameters is _space  # each module adds its commands to the one app
+# each module adds its commands to the one app
+assert app is _acas is _audits is _demos is _parameters is _review is _space
 __all__ = ["app"]

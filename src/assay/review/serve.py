@@ -1,0 +1,81 @@
+"""Starts the review page: `serve(audit)`."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Timer
+
+from ..errors import OutputError, ShapeError
+from .shards import Shards
+
+LOCAL = "127.0.0.1"
+
+
+def serve(
+    audit: str | Path,
+    *,
+    port: int = 0,
+    host: str = LOCAL,
+    allowed: Sequence[str] = (),
+    browser: bool = True,
+    user: str | None = None,
+    exports: str | Path | None = None,
+) -> None:
+    """Serves the audit in a folder until it is interrupted; prints the address, whose token lets a browser in.
+
+    `port` 0 takes a free one. Another `host` than this machine's own needs the names by which it is `allowed` to be
+    called. Exports are written into `exports`, by default beside the audit. Raises `OutputError`, `ShapeError`,
+    `ExtraError`.
+    """
+    shards = Shards.open(audit)
+    if host != LOCAL and not allowed:
+        raise ShapeError(
+            f"--host {host} lets other machines in; name what they call this one (--allowed-host), or leave the page "
+            f"on {LOCAL} and tunnel to it: ssh -L 8000:{LOCAL}:PORT this-machine"
+        )
+    from .web.run import run  # the extra is needed from here on
+
+    listening = _listening(host, port)
+    port = listening.getsockname()[1]
+    folder = (
+        Path(exports)
+        if exports is not None
+        else shards.path.absolute().with_name(f"{shards.path.absolute().name}-export")
+    )
+    hosts = [f"{name}:{port}" for name in (LOCAL, "localhost")]
+    hosts += [name for one in allowed for name in (one, f"{one}:{port}")]
+    with listening:
+        run(
+            shards,
+            listening,
+            hosts=hosts,
+            exports=folder,
+            user=user,
+            ready=lambda token: _ready(port, token, browser=browser),
+        )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=64)
+    except (OSError, OverflowError) as cause:
+        raise OutputError(f"{host}:{port} cannot be listened at ({cause}); give another --port") from cause
+
+
+def _ready(port: int, token: str, *, browser: bool) -> None:
+    address = f"http://{LOCAL}:{port}/?token={token}"
+    print(f"review    {address}", flush=True)
+    print(
+        f"          from another machine: ssh -L {port}:{LOCAL}:{port} this-machine, then the same address there; "
+        "Ctrl-C ends it",
+        file=sys.stderr,
+        flush=True,
+    )
+    if browser:
+        opening = Timer(0.5, webbrowser.open, [address])
+        opening.daemon = True
+        opening.start()

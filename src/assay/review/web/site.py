@@ -1,0 +1,110 @@
+"""What the routes share: the audit's view, the worker, who the user is, and how errors are told."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from ...errors import AssayError, OutputError, ShapeError, UnknownIdError
+from ..guard import HEADER, Refusal, Secrets
+from ..queue import QUEUES
+from ..view import View
+from ..worker import Worker
+
+KEYS = {
+    "keep": "k", "relabel": "r", "drop": "d", "collect": "c", "unsure": "u", "skip": "s", "undo": "z", "next": "j",
+    "previous": "h", "requeue": "q", "search": "/", "why": "w", "zoom": "x", "help": "?",
+}  # fmt: skip
+ACTIONS = ("keep", "relabel", "drop", "collect", "unsure", "requeue")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One audit under review at one port."""
+
+    view: View
+    worker: Worker
+    port: int
+    exports: Path
+    user: str | None = None
+    secrets: Secrets = field(default_factory=Secrets)
+
+    @property
+    def user_cookie(self) -> str:
+        return f"assay_user_{self.port}"
+
+    def who(self, request: Request) -> str | None:
+        """The user's name; that of the command line where the browser has none yet."""
+        given = unquote(request.cookies.get(self.user_cookie, ""))
+        return given if 1 <= len(given) <= 60 else self.user
+
+    def name_cookie(self, response: Response, name: str) -> Response:
+        response.set_cookie(self.user_cookie, quote(name), httponly=True, samesite="strict", path="/")
+        return response
+
+    @cached_property
+    def pages(self) -> jinja2.Environment:
+        loader = jinja2.PackageLoader("assay.review", "templates")
+        return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+
+    def session(self, request: Request) -> dict[str, Any]:
+        """What every page knows from the beginning."""
+        view, who = self.view, self.who(request)
+        info = view.shards.info
+        schema = view.shards.schema
+        choice = info["source"].get("choice") or {}
+        pictures = bool(info["source"].get("image_shape") or info["source"].get("picture"))
+        queues = [
+            {"name": queue.name, "title": queue.title, "score": queue.score,
+             "total": info["rows"] if queue.kind is None and not queue.listed else info["kinds"].get(queue.name, 0)}
+            for queue in QUEUES.values()
+        ]  # fmt: skip
+        return {
+            "name": view.shards.path.resolve().name, "rows": len(view.shards), "family": info["family"],
+            "classes": view.columns.classes, "targets": info["targets"], "kinds": info["kinds"],
+            "label_issues": info["label_issues"], "held_out": info["held_out"],
+            "trust": {name: info["trust"][name] for name in ("verdict", "reason")},
+            "user": who, "users": view.decisions.users(), "media": "image" if pictures else "fields",
+            "columns": list(choice.get("features") or ()), "table": bool(choice.get("features")) and not pictures,
+            "keys": {**KEYS, **(view.decisions.keys(who) if who else {})}, "default_keys": KEYS, "queues": queues,
+            "reviewed": len(view.stood().having("done")), "header": HEADER, "csrf": self.secrets.csrf,
+            "scores": [name for name in schema.names if name.endswith("_score")],
+        }  # fmt: skip
+
+
+def status_of(error: Exception) -> int:
+    """The status of a refusal."""
+    if isinstance(error, UnknownIdError):
+        return 404
+    if isinstance(error, ShapeError):
+        return 400
+    return 409 if isinstance(error, OutputError) else 422
+
+
+def unplaced(message: str) -> str:
+    """A sentence without the folders of this machine: files keep their names alone."""
+    return re.sub(r"(?:[A-Za-z]:)?(?:[\\/][^\s\\/:;,'\"()]+)*[\\/](?=[^\s\\/:;,'\"()])", "", message)
+
+
+def refused(error: AssayError) -> Response:
+    """An error of ours as JSON; what it says in full goes to the terminal."""
+    print(f"assay: {error}", file=sys.stderr)
+    return JSONResponse({"error": unplaced(str(error))}, status_of(error))
+
+
+def told(pages: jinja2.Environment, refusal: Refusal, path: str, headers: Mapping[str, str] | None = None) -> Response:
+    """A refusal as JSON for the page's own requests, as a page for people."""
+    if path.startswith(("/api/", "/media/")):
+        return JSONResponse({"error": refusal.message}, refusal.status, headers)
+    page = pages.get_template("error.html.j2").render(status=refusal.status, message=refusal.message)
+    return HTMLResponse(page, refusal.status, headers)

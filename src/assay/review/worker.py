@@ -1,0 +1,43 @@
+"""The processes beside the server that know torch and the data: one for pictures, one for what takes longer.
+
+Each is started when it is first needed and started again where it was killed. A call names a function of `tasks`, which
+is imported over there only.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
+from importlib import import_module
+from typing import Any
+
+from ..pool import Processes
+
+QUICK = ("sample", "picture")
+
+
+class Worker:
+    """Runs the functions of `tasks` on the audit in `path`; what they raise is raised here."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._quick, self._long = Processes(1), Processes(1)
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """`tasks.name(audit, *arguments)`; tried twice where the process dies of it."""
+        pool = self._quick if name in QUICK else self._long
+        for _ in range(2):
+            try:
+                return pool.submit(perform, self.path, name, arguments).result()
+            except BrokenExecutor as cause:
+                died = cause
+        raise died
+
+    def close(self) -> None:
+        for pool in (self._quick, self._long):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def perform(path: str, name: str, arguments: tuple[Any, ...]) -> Any:
+    """In the process over there."""
+    tasks = import_module(".tasks", __package__)
+    return tasks.TASKS[name](tasks.audit_at(path), *arguments)

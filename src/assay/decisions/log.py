@@ -33,8 +33,9 @@ class Decision:
 
     @classmethod
     def of(cls, row: Mapping[str, Any], *, undone: bool = False) -> Decision:
-        values = {name: row[name] for name in _NAMES}
-        return cls(**{**values, "resolves": bool(values["resolves"])}, undone=undone)
+        values: dict[str, Any] = {name: row[name] for name in _NAMES}
+        values["resolves"] = bool(values["resolves"])
+        return cls(**values, undone=undone)
 
 
 _NAMES = tuple(name for name in Decision.__dataclass_fields__ if name != "undone")

@@ -52,7 +52,7 @@ QUEUES = {
 
 @dataclass(frozen=True)
 class Filter:
-    """What a sample must be to be shown: label codes, bounds of the queue's score, rows (sorted) to keep or leave out."""
+    """What a sample must be to be shown: label codes, bounds of the score, rows (sorted) to keep or leave out."""
 
     given: int | None = None
     suggested: int | None = None

@@ -41,22 +41,16 @@ def serve(
 
     listening = _listening(host, port)
     port = listening.getsockname()[1]
-    folder = (
-        Path(exports)
-        if exports is not None
-        else shards.path.absolute().with_name(f"{shards.path.absolute().name}-export")
-    )
+    here = shards.path.absolute()
+    folder = here.with_name(f"{here.name}-export") if exports is None else Path(exports)
     hosts = [f"{name}:{port}" for name in (LOCAL, "localhost")]
     hosts += [name for one in allowed for name in (one, f"{one}:{port}")]
+
+    def ready(token: str) -> None:
+        _ready(port, token, browser=browser)
+
     with listening:
-        run(
-            shards,
-            listening,
-            hosts=hosts,
-            exports=folder,
-            user=user,
-            ready=lambda token: _ready(port, token, browser=browser),
-        )
+        run(shards, listening, hosts=hosts, exports=folder, user=user, ready=ready)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -23,8 +23,7 @@ def words_of(scores: dict[str, Any], info: dict[str, Any]) -> dict[str, str]:
         if regression
         else f"{_strength(scores['boundary_score'])}: 1 is a tie of the two most probable classes, 0.5 a third",
         "cooks_distance": f"number {scores['cooks_rank']:,} of {rows:,} by how far it moves the model",
-        "leverage": f"it uses {scores['leverage']:.2g} of the model's {parameters:.3g} effective parameters for its own "
-        "fit",
+        "leverage": f"its own fit takes {scores['leverage']:.2g} of {parameters:.3g} effective parameters",
         "loss": f"its loss is {scores['loss']:.2g}{unit} with it in the training set",
         "loo_loss": "it alone determines a parameter"
         if left_out != left_out

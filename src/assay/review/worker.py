@@ -23,14 +23,12 @@ class Worker:
         self._quick, self._long = Processes(1), Processes(1)
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """`tasks.name(audit, *arguments)`; tried twice where the process dies of it."""
+        """`tasks.name(audit, *arguments)`; tried again where its process was killed."""
         pool = self._quick if name in QUICK else self._long
-        for _ in range(2):
-            try:
-                return pool.submit(perform, self.path, name, arguments).result()
-            except BrokenExecutor as cause:
-                died = cause
-        raise died
+        try:
+            return pool.submit(perform, self.path, name, arguments).result()
+        except BrokenExecutor:  # killed, by this call or by somebody
+            return pool.submit(perform, self.path, name, arguments).result()
 
     def close(self) -> None:
         for pool in (self._quick, self._long):

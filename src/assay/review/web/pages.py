@@ -36,7 +36,5 @@ def static(request: Request) -> Response:
 def known() -> dict[str, bytes]:
     """The files of `static/` by name, read once; there are no folders in it."""
     folder = files("assay.review") / "static"
-    there = folder.iterdir() if folder.is_dir() else ()
-    return {
-        file.name: file.read_bytes() for file in there if file.is_file() and file.name[file.name.rfind(".") :] in TYPES
-    }
+    there = [file for file in (folder.iterdir() if folder.is_dir() else ()) if file.is_file()]
+    return {file.name: file.read_bytes() for file in there if file.name[file.name.rfind(".") :] in TYPES}

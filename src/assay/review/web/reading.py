@@ -63,10 +63,9 @@ def sample(request: Request) -> Response:
     shown = {name: scores[name] for name in SHOWN}
     shown["cooks_rank"] = view.rank(row)
     found = site.worker.call("sample", row)
+    more = {"scores": shown, "words": words_of(shown, view.shards.info), **found}
     history = [told(one) for one in view.decisions.history(row)]
-    return JSONResponse(
-        finite({**item, "scores": shown, "words": words_of(shown, view.shards.info), **found, "history": history})
-    )
+    return JSONResponse(finite({**item, **more, "history": history}))
 
 
 def why(request: Request) -> Response:

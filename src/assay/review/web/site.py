@@ -22,8 +22,8 @@ from ..view import View
 from ..worker import Worker
 
 KEYS = {
-    "keep": "k", "relabel": "r", "drop": "d", "collect": "c", "unsure": "u", "skip": "s", "undo": "z", "next": "j",
-    "previous": "h", "requeue": "q", "search": "/", "why": "w", "zoom": "x", "help": "?",
+    "keep": "k", "relabel": "r", "find": "/", "drop": "d", "collect": "m", "unsure": "u", "skip": "s", "undo": "z",
+    "requeue": "q", "note": "n", "rank": "g", "zoom": "e", "help": "?",
 }  # fmt: skip
 ACTIONS = ("keep", "relabel", "drop", "collect", "unsure", "requeue")
 

@@ -144,6 +144,7 @@ __all__ = [  # noqa: RUF022  plain order, acronyms among the rest
     "EngineError",
     "Ensemble",
     "Explanation",
+    "ExtraError",
     "GaussNewton",
     "GroupEffect",
     "GroupInfluence",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -65,7 +65,7 @@ def find_cuts(
     if isinstance(vary, str) or len(vary) != 2 or vary[0] == vary[1]:
         raise ShapeError(f"vary={list(vary)}; name two different columns")
     names = tuple(dict.fromkeys([*numeric_columns(source, vary), *numeric_columns(source, columns or None)]))
-    axes = _axes(source, folder, names)
+    axes = axes_of(source, folder, names)
     for name in vary:
         if axes[names.index(name)].size < 2:
             raise ShapeError(f"column {name!r} never varies; a cut sweeps two columns that do")
@@ -93,8 +93,27 @@ def _too_many(fixed: int, rows: str, names: Sequence[str], vary: Sequence[str]) 
     )
 
 
+def cut_at(
+    source: Source, folder: Folder, names: Sequence[str], axes: Sequence[Axis], values: dict[str, float], *, row: int
+) -> Cut | None:
+    """The cut along the first two of `names` that fixes the others where `values` stand, the sample in `row` first of
+    its rows if it is among them; two passes. None where no sample stands there; raises `ShapeError` as `find_cuts`."""
+    fixed = list(range(2, len(names)))
+    if math.prod(axes[j].size for j in fixed) > PLACES:
+        raise ShapeError(_too_many(len(fixed), "less than one row", names, names[:2]))
+    key = int(_keys(np.array([[values[name] for name in names]]), axes, fixed)[0])
+    influence = sum(float(scores["cooks_distance"].to_numpy().sum()) for _, scores in trained_parts(source, folder, ()))
+    a, b = names[:2]
+    found = _collected(source, folder, names, axes, fixed, [key], (a, b), influence)
+    if not found:
+        return None
+    own = pc.equal(found[0].rows["row"], row)
+    rows = pa.concat_tables([found[0].rows.filter(own), found[0].rows.filter(pc.invert(own))])
+    return replace(found[0], rows=rows)
+
+
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """Where values of a column stand: at one of `values`, or between two `edges`."""
 
     values: Floats
@@ -103,6 +122,11 @@ class _Axis:
     @property
     def size(self) -> int:
         return len(self.values) - self.binned
+
+    def told(self) -> dict[str, Any]:
+        """Its `values`, or the `range` that its bins fill."""
+        ends = [float(self.values[0]), float(self.values[-1])]
+        return {"values": None if self.binned else self.values.tolist(), "range": ends}
 
     def place(self, x: Floats) -> NDArray[np.int64]:
         if self.binned:
@@ -125,21 +149,21 @@ class _Axis:
         return next(enough, 17)
 
 
-def _axes(source: Source, folder: Folder, names: Sequence[str]) -> list[_Axis]:
+def axes_of(source: Source, folder: Folder, names: Sequence[str]) -> list[Axis]:
     """Each column's values, or its bins, from rows drawn evenly."""
     sampled = drawn(len(source), SAMPLE, 0)
     sample = np.concatenate([X[among(sampled, scores)] for X, scores in parts(source, folder, names)])
-    axes: list[_Axis] = []
+    axes: list[Axis] = []
     for j in range(len(names)):
         distinct = np.unique(sample[:, j])
         if len(distinct) <= DISTINCT:
-            axes.append(_Axis(distinct, binned=False))
+            axes.append(Axis(distinct, binned=False))
         else:
-            axes.append(_Axis(np.unique(np.quantile(sample[:, j], np.linspace(0, 1, BINS + 1))), binned=True))
+            axes.append(Axis(np.unique(np.quantile(sample[:, j], np.linspace(0, 1, BINS + 1))), binned=True))
     return axes
 
 
-def _keys(X: Floats, axes: Sequence[_Axis], fixed: Sequence[int]) -> NDArray[np.int64]:
+def _keys(X: Floats, axes: Sequence[Axis], fixed: Sequence[int]) -> NDArray[np.int64]:
     """One number a row for where its fixed columns stand."""
     key = np.zeros(len(X), np.int64)
     for j in fixed:
@@ -147,7 +171,7 @@ def _keys(X: Floats, axes: Sequence[_Axis], fixed: Sequence[int]) -> NDArray[np.
     return key
 
 
-def _places(key: int, axes: Sequence[_Axis], fixed: Sequence[int]) -> list[int]:
+def _places(key: int, axes: Sequence[Axis], fixed: Sequence[int]) -> list[int]:
     found: list[int] = []
     for j in reversed(fixed):
         key, place = divmod(key, axes[j].size)
@@ -155,7 +179,7 @@ def _places(key: int, axes: Sequence[_Axis], fixed: Sequence[int]) -> list[int]:
     return found[::-1]
 
 
-def _apart(totals: dict[int, float], axes: Sequence[_Axis], fixed: Sequence[int], top: int) -> list[int]:
+def _apart(totals: dict[int, float], axes: Sequence[Axis], fixed: Sequence[int], top: int) -> list[int]:
     """The keys with most influence, of which no two are one step of one column apart."""
     chosen: list[int] = []
     taken: list[list[int]] = []
@@ -174,7 +198,7 @@ def _collected(
     source: Source,
     folder: Folder,
     names: Sequence[str],
-    axes: Sequence[_Axis],
+    axes: Sequence[Axis],
     fixed: Sequence[int],
     chosen: list[int],
     vary: tuple[str, ...],
@@ -196,6 +220,8 @@ def _collected(
     cuts: list[Cut] = []
     a, b = vary
     for key, tables in found.items():
+        if not tables:
+            continue
         table = pa.concat_tables(tables).sort_by(ORDER)
         first: dict[str, Any] = table.slice(0, 1).to_pylist()[0]
         own = ("id", "row", "given_label", "predicted_label", "cooks_distance", "held_out")

@@ -1,4 +1,4 @@
-"""The data with what was found, as a new file: the original rows and columns, and the suggestions beside them."""
+"""The data with what was found, as a new file: the original rows and columns, suggestions and decisions beside."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ..errors import OutputError
 from ..sources.choose import is_text
 from ..sources.source import Source
 from ..sources.table import TableSource
+from .decided import Decided, stretches
 
 ADDED = (
     "suggested_label", "confidence", "kind", "is_label_issue", "label_score", "cooks_distance", "mislabeled_score",
@@ -24,14 +25,14 @@ ADDED = (
 )  # fmt: skip
 
 
-def export(source: Source, shards: Sequence[Path], to: str | Path) -> Path:
-    """Streams the source's own columns and the suggestions into `to` (.parquet or .csv), shard by shard.
+def export(source: Source, shards: Sequence[Path], to: str | Path, decided: Decided | None = None) -> Path:
+    """Streams the source's own columns, the suggestions and what was `decided` into `to` (.parquet or .csv).
 
     Added columns that the source already has are called `assay_…`. Raises `OutputError` where it cannot be written.
     """
     target = Path(to)
     with atomic(target) as temporary:
-        tables = _tables(source, shards, safe=target.suffix == ".csv")
+        tables = _tables(source, shards, decided, safe=target.suffix == ".csv")
         first = next(tables)
         make: Callable[..., Any] = pa_csv.CSVWriter if target.suffix == ".csv" else pq.ParquetWriter
         with make(temporary, first.schema) as writer:
@@ -45,7 +46,7 @@ def write_table(table: pa.Table, to: str | Path) -> None:
     target = Path(to)
     with atomic(target) as temporary:
         if target.suffix == ".csv":
-            pa_csv.write_csv(_for_csv(_plain(table)), temporary)
+            pa_csv.write_csv(for_csv(_plain(table)), temporary)
         else:
             pq.write_table(table, temporary)
 
@@ -58,13 +59,10 @@ def _plain(table: pa.Table) -> pa.Table:
     return table.set_column(k, "kind", table["kind"].cast(pa.string()))
 
 
-def _tables(source: Source, shards: Sequence[Path], *, safe: bool) -> Iterator[pa.Table]:
-    first = 0
-    for shard in shards:
-        scores = pq.read_table(shard, columns=list(ADDED))
-        table = _joined(source, first, scores)
-        yield _for_csv(table) if safe else table
-        first += len(scores)
+def _tables(source: Source, shards: Sequence[Path], decided: Decided | None, *, safe: bool) -> Iterator[pa.Table]:
+    for first, scores in stretches(shards, ["given_label", *ADDED], decided, source):
+        table = _joined(source, first, scores.drop_columns(["given_label"]))
+        yield for_csv(table) if safe else table
 
 
 def _joined(source: Source, first: int, scores: pa.Table) -> pa.Table:
@@ -78,18 +76,19 @@ def _joined(source: Source, first: int, scores: pa.Table) -> pa.Table:
     return table
 
 
-def _for_csv(table: pa.Table) -> pa.Table:
+def for_csv(table: pa.Table) -> pa.Table:
     """Lists have no place in a CSV cell; text that a spreadsheet would run as a formula gets an apostrophe."""
     for k, field in enumerate(table.schema):
         if pa.types.is_nested(field.type):
             raise OutputError(f"column {field.name!r} holds lists, which a CSV cannot; export to .parquet")
         if is_text(field.type):
-            text = [_defused(value) for value in table.column(k).to_pylist()]
+            text = [defused(value) for value in table.column(k).to_pylist()]
             table = table.set_column(k, field.name, pa.array(text, pa.string()))
-    return table.rename_columns([_defused(name) or "" for name in table.schema.names])
+    return table.rename_columns([defused(name) or "" for name in table.schema.names])
 
 
-def _defused(value: str | None) -> str | None:
+def defused(value: str | None) -> str | None:
+    """Text that a spreadsheet would run as a formula gets an apostrophe; numbers and all else stay as they are."""
     return f"'{value}" if value and value[0] in "=+-@\t\r" and not _NUMBER.fullmatch(value) else value
 
 

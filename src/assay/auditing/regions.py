@@ -122,7 +122,8 @@ def parts(source: Source, folder: Folder, names: Sequence[str]) -> Iterator[tupl
     for shard in folder.shards():
         scores = pq.read_table(shard, columns=list(SCORES))
         stop = start + len(scores)
-        X = np.concatenate([_floats(b, names) for b in source.store.read(names, start, stop, 65_536)])
+        read = source.store.read(names, start, stop, 65_536) if names else ()
+        X = np.concatenate([np.empty((0 if names else len(scores), len(names))), *(_floats(b, names) for b in read)])
         if len(bad := np.argwhere(~np.isfinite(X))):
             row, j = bad[0].tolist()
             raise SourceError(

@@ -30,7 +30,7 @@ from ..sources.source import Source
 from .cuts import Cut, find_cuts
 from .duplicates import duplicate_table
 from .explain import Explanation, explain_rows
-from .export import export
+from .exporting import export_as
 from .folder import Folder, Temporary
 from .group import GroupEffect, group_effect
 from .match import open_matching, score_new
@@ -286,8 +286,7 @@ class Audit:
         """`to` as a path that a table may be written to; raises `OutputError` (see `auditing.target`)."""
         return check_target(to, self.source, suffixes=(".parquet", ".csv"), overwrite=overwrite)
 
-    def export(self, to: str | Path, *, overwrite: bool = False) -> Path:
-        """Writes the source's rows with the suggestions as extra columns (Parquet or CSV); the source is untouched."""
-        target = self.check_target(to, overwrite=overwrite)
-        self.check_source()
-        return export(self.source, self.folder.shards(), target)
+    def export(self, to: str | Path, *, format: str | None = None, overwrite: bool = False) -> Path:
+        """Writes the source's rows with suggestions and decisions, in a format of `auditing.exporting`; see there."""
+        check, told = self.check_source, self.info
+        return export_as(self.source, self.folder, told, to, format, overwrite=overwrite, check=check)

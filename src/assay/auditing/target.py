@@ -36,6 +36,27 @@ def check_target(
     return target
 
 
+def check_folder(to: str | Path, source: Source, *, overwrite: bool, ours: str) -> Path:
+    """`to` as a folder that may be written anew: not there, empty, or (`overwrite`) one that holds the file `ours`.
+
+    Raises `OutputError`, also where it holds the audited data or lies in an audit.
+    """
+    target = Path(to).absolute()
+    if not target.parent.is_dir():
+        raise OutputError(f"{to} cannot be written: there is no folder {target.parent}; make it, or name another")
+    if inside := next((folder for folder in (target.resolve(), *target.resolve().parents) if _is_audit(folder)), None):
+        raise OutputError(f"{to} lies in the audit {inside}, which keeps only its own files; name a place outside it")
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise OutputError(f"{to} is no plain folder; name a new folder")
+    if any(file.resolve().is_relative_to(target.resolve()) for file in _files(source) if str(file) != "."):
+        raise OutputError(f"{to} holds the audited data, which are never changed; name another folder")
+    if target.exists() and any(target.iterdir()) and not (overwrite and (target / ours).is_file()):
+        raise OutputError(
+            f"{to} is not empty; name a new folder" + ("" if overwrite else ", or pass overwrite=True (--overwrite)")
+        )
+    return target
+
+
 def _is_audit(folder: Path) -> bool:
     return (folder / "audit.json").exists() or (folder / "work" / "run.json").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -141,14 +142,25 @@ def trust(path: AuditPath, as_json: Json = False) -> None:
 @app.command()
 def export(
     path: AuditPath,
-    to: Annotated[Path, typer.Option(help="The new file, .parquet or .csv.")],
-    overwrite: Overwrite = False,
+    to: Annotated[Path, typer.Option(help="The new file, .parquet, .csv or .jsonl, or (images, subset) folder.")],
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="parquet or csv: all rows, suggestions and decisions beside; jsonl: the log of decisions; images: a "
+            "folder a class; subset: keep_idx.npy and labels.npy; needs: where to collect more. Else by the name."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "--force", help="Replace what is there.")] = False,
 ) -> None:
-    """Write the data with the suggestions as extra columns; the original is not changed."""
+    """Write the data with suggestions and decisions as extra columns, or cleaned; the original is not changed."""
     with refusals():
         from ..auditing.load import load
 
-        print(load(path).export(to, overwrite=overwrite))
+        audit = load(path)
+        target = audit.export(to, format=format, overwrite=overwrite)
+        print(target)
+        if format == "subset":
+            print((target / "README.txt").read_text(encoding="utf-8"), end="", file=sys.stderr)
 
 
 def _names(label: str | None) -> str | list[str] | None:

@@ -216,7 +216,8 @@ class _Act:
         decision = standing(_decisions(history)).decision
         if decision is None:
             return None
-        return json.dumps({name: getattr(decision, name) for name in ("seq", "action", "label", "who")})
+        label = None if decision.label is None else json.loads(decision.label)
+        return json.dumps({"seq": decision.seq, "action": decision.action, "label": label, "who": decision.who})
 
 
 def _decisions(rows: sqlite3.Cursor) -> list[Decision]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from ..auditing.load import load
 from ..auditing.result import Audit
-from ..errors import SourceError
-from .picture import as_png
+from ..errors import AssayError, SourceError
+from ..sources.picture import as_png
+from ..sources.source import Rendered
+from . import boxes, nearest, plane, slices
 from .shards import Shards
 
 
@@ -28,10 +31,23 @@ def picture(audit: Audit, row: int, side: int) -> bytes | None:
 
 
 def sample(audit: Audit, row: int) -> dict[str, Any]:
-    """Its fields, and whether it has a picture."""
-    rendered = _rendered(audit, row)
-    fields = [{"name": name, "value": plain(value), "quantile": None} for name, value in rendered.fields.items()]
-    return {"fields": fields, "png": rendered.png is not None}
+    """Its fields, each with its place among all samples, its classes by probability, and whether it has a picture.
+
+    `missing` says why the fields are not there, where the data are gone or were never files.
+    """
+    try:
+        rendered = _rendered(audit, row)
+        places = nearest.quantiles(audit, row)
+    except AssayError as cause:
+        return {"fields": [], "png": False, "probabilities": [], "missing": str(cause)}
+    fields = [
+        {"name": name, "value": plain(value), "quantile": places.get(name)} for name, value in rendered.fields.items()
+    ]
+    try:
+        classes = nearest.probabilities(audit, row)
+    except SourceError:  # the features are computed anew, by a network that is not here
+        classes = []
+    return {"fields": fields, "png": rendered.png is not None, "probabilities": classes, "missing": None}
 
 
 def why(audit: Audit, row: int) -> dict[str, Any]:
@@ -42,7 +58,15 @@ def why(audit: Audit, row: int) -> dict[str, Any]:
         name: [{"row": one["row"], "influence": one["influence"]} for one in table.to_pylist()]
         for name, table in (("supporters", found.supporters), ("opponents", found.opponents))
     }
-    return {"sentence": found.sentence, **sides, "neighbours": []}
+    return {"sentence": found.sentence, **sides, "neighbours": nearest.neighbours(audit, row)}
+
+
+def export(audit: Audit, to: str, format: str, overwrite: bool) -> dict[str, Any]:
+    """Writes the audit with the decisions of this moment, the data checked anew; `lines` say how to use it."""
+    target = load(audit.path).export(Path(to), format=format, overwrite=overwrite)
+    readme = target / "README.txt"
+    lines = readme.read_text(encoding="utf-8").splitlines() if format == "subset" else []
+    return {"path": target.name, "rows": audit.info["rows"], "lines": lines}
 
 
 def plain(value: Any) -> Any:
@@ -52,10 +76,21 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def _rendered(audit: Audit, row: int) -> Any:
+def _rendered(audit: Audit, row: int) -> Rendered:
     if not 0 <= row < len(audit.source):
         raise SourceError(f"row {row} is not there")
     return audit.source.render(row)
 
 
-TASKS: dict[str, Callable[..., Any]] = {"picture": picture, "sample": sample, "why": why}
+TASKS: dict[str, Callable[..., Any]] = {
+    "picture": picture,
+    "sample": sample,
+    "why": why,
+    "plane": plane.plane,
+    "placed": plane.placed,
+    "at": plane.at,
+    "regions": boxes.regions,
+    "sliders": slices.sliders,
+    "cut_svg": slices.cut_svg,
+    "export": export,
+}

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from ...errors import AssayError
 from ..guard import App, Guard, Receive, Refusal, Scope, Send
-from . import deciding, pages, reading
+from . import deciding, exploring, pages, reading
 from .site import Site, refused, told
 
 READING: dict[str, Callable[[Request], Response]] = {
@@ -23,6 +23,13 @@ READING: dict[str, Callable[[Request], Response]] = {
     "/api/sample/{row}": reading.sample,
     "/api/why/{row}": reading.why,
     "/api/recent": reading.recent,
+    "/api/progress": exploring.progress,
+    "/api/map": exploring.chart,
+    "/api/map.png": exploring.raster,
+    "/api/map/at": exploring.chart_at,
+    "/api/regions": exploring.regions,
+    "/api/cut": exploring.sliders,
+    "/api/cut.svg": exploring.cut,
     "/media/{row}": reading.media,
     "/static/{name}": pages.static,
     **{path: pages.page for path in pages.PAGES},
@@ -32,6 +39,8 @@ DECIDING: dict[str, Callable[[Request], Awaitable[Response]]] = {
     "/api/decide": deciding.decide,
     "/api/undo": deciding.undo,
     "/api/keys": deciding.keys,
+    "/api/decide-region": deciding.decide_region,
+    "/api/export": deciding.export,
 }
 
 

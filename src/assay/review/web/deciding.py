@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -11,12 +12,13 @@ from starlette.responses import JSONResponse, Response
 
 from ...decisions.store import Subject
 from ...errors import ShapeError
-from ..view import View, queue_of, state, told
+from ..view import View, state, told
 from .asked import body, flag, rows, text
 from .reading import finite, site_of
 from .site import ACTIONS, KEYS, Site
 
 MOST = 10_000  # samples decided on in one act
+FORMATS = {"parquet": ".parquet", "csv": ".csv", "jsonl": ".jsonl", "needs": ".csv", "images": "", "subset": ""}
 
 
 async def user(request: Request) -> Response:
@@ -60,6 +62,41 @@ async def undo(request: Request) -> Response:
     found = [one.row for one in undone if one.row is not None]
     last = told(undone[-1]) if undone else None
     return JSONResponse(finite({"undone": last, "rows": found, "items": _states(site.view, found)}))
+
+
+async def decide_region(request: Request) -> Response:
+    """Important (collect), not (filter), or as it is (keep); undone like any act."""
+    return JSONResponse(finite(await run_in_threadpool(_region, site_of(request), _who(request), await body(request))))
+
+
+def _region(site: Site, who: str, asked: dict[str, Any]) -> dict[str, Any]:
+    action, key = text(asked, "action", most=20, needed=True), text(asked, "region", most=64, needed=True) or ""
+    if action not in ("collect", "filter", "keep", "requeue"):
+        raise ShapeError(f"action={action!r} is not one of collect, filter, keep, requeue")
+    box = next((one["box"] for one in site.regions()["regions"] if one["region"] == key), None)
+    if box is None:
+        raise ShapeError("there is no such region; reload the page")
+    decisions = site.view.decisions
+    decisions.decide(who, [Subject(region=key, box=box)], action, [None], note=text(asked, "note", most=2_000))
+    return {"region": key, **state(decisions.regions().get(key))}
+
+
+async def export(request: Request) -> Response:
+    """Writes an export into the folder of exports; never elsewhere."""
+    return JSONResponse(finite(await run_in_threadpool(_export, site_of(request), await body(request))))
+
+
+def _export(site: Site, asked: dict[str, Any]) -> dict[str, Any]:
+    format = text(asked, "format", most=20, needed=True)
+    name = text(asked, "to", most=100, needed=True) or ""
+    if format not in FORMATS:
+        raise ShapeError(f"format={format!r} is not one of {', '.join(FORMATS)}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]*", name) or ".." in name:
+        raise ShapeError("to is to be a plain name: letters, digits, blanks, dots, dashes")
+    target = name if name.endswith(FORMATS[format]) else name + FORMATS[format]
+    site.exports.mkdir(parents=True, exist_ok=True)
+    found = site.worker.call("export", str(site.exports / target), format, flag(asked, "force"))
+    return {**found, "path": f"{site.exports.name}/{target}"}
 
 
 async def keys(request: Request) -> Response:
@@ -119,6 +156,3 @@ def _states(view: View, chosen: list[int]) -> list[dict[str, Any]]:
     """What stands now for these samples."""
     stood = view.decisions.standing_of(chosen)
     return [{"row": row, **state(stood.get(row))} for row in chosen]
-
-
-__all__ = ["decide", "keys", "queue_of", "undo", "user"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from ...errors import AssayError, OutputError, ShapeError, UnknownIdError
 from ..guard import HEADER, Refusal, Secrets
+from ..progress import Progress
 from ..queue import QUEUES
 from ..view import View
 from ..worker import Worker
@@ -38,6 +40,8 @@ class Site:
     exports: Path
     user: str | None = None
     secrets: Secrets = field(default_factory=Secrets)
+    _regions: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def user_cookie(self) -> str:
@@ -51,6 +55,26 @@ class Site:
     def name_cookie(self, response: Response, name: str) -> Response:
         response.set_cookie(self.user_cookie, quote(name), httponly=True, samesite="strict", path="/")
         return response
+
+    @cached_property
+    def progress(self) -> Progress:
+        return Progress(self.view)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the samples are rows of named columns."""
+        spec = self.view.shards.info["source"]
+        choice = spec.get("choice") or {}
+        return bool(choice.get("features")) and not (spec.get("image_shape") or spec.get("picture"))
+
+    def regions(self) -> dict[str, Any]:
+        """The regions of the table, found once; raises `UnknownIdError` where there are none to be found."""
+        if not self.is_table:
+            raise UnknownIdError("regions are of tables, and these samples are none")
+        with self._lock:
+            if not self._regions:
+                self._regions.update(self.worker.call("regions"))
+        return self._regions
 
     @cached_property
     def pages(self) -> jinja2.Environment:
@@ -75,7 +99,7 @@ class Site:
             "label_issues": info["label_issues"], "held_out": info["held_out"],
             "trust": {name: info["trust"][name] for name in ("verdict", "reason")},
             "user": who, "users": view.decisions.users(), "media": "image" if pictures else "fields",
-            "columns": list(choice.get("features") or ()), "table": bool(choice.get("features")) and not pictures,
+            "columns": list(choice.get("features") or ()), "table": self.is_table,
             "keys": {**KEYS, **(view.decisions.keys(who) if who else {})}, "default_keys": KEYS, "queues": queues,
             "reviewed": len(view.stood().having("done")), "header": HEADER, "csrf": self.secrets.csrf,
             "scores": [name for name in schema.names if name.endswith("_score")],

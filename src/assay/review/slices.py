@@ -1,0 +1,66 @@
+"""Cuts through a sample of a table: which columns there are to slide, and the picture."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+from ..auditing.cuts import Axis, axes_of, cut_at
+from ..auditing.regions import numeric_columns
+from ..auditing.result import Audit
+from ..errors import ShapeError
+from ..plots import cut_figure
+from .once import once
+
+FIXED = 12  # columns that a cut fixes, at most
+
+
+@once
+def axes(audit: Audit) -> dict[str, Axis]:
+    """The values of each numeric column, or its bins."""
+    names = numeric_columns(audit.source, None)
+    return dict(zip(names, axes_of(audit.source, audit.folder, names), strict=True))
+
+
+def sliders(audit: Audit, row: int) -> dict[str, Any]:
+    """The columns with the sample's value and where else they can stand, and two to begin with."""
+    if audit.info["classes"] is None:
+        raise ShapeError("cuts show classes; this audit is a regression")
+    own = _values(audit, row)
+    columns = [{"name": name, "value": own[name], **axis.told()} for name, axis in axes(audit).items() if axis.size > 1]
+    if len(columns) < 2:
+        raise ShapeError("a cut sweeps two columns that vary, and this table has not as many")
+    return {"columns": columns, "x": columns[0]["name"], "y": columns[1]["name"]}
+
+
+def cut_svg(audit: Audit, row: int, x: str, y: str, at: dict[str, float]) -> bytes:
+    """The cut along two columns through a sample, or where `at` puts the others; ringed is the sample if it is in it,
+    else the most influential one."""
+    there = axes(audit)
+    if x == y or x not in there or y not in there:
+        raise ShapeError(f"a cut is along two different columns of {', '.join(there)}")
+    if unknown := [name for name in at if name not in there]:
+        raise ShapeError(f"{unknown[0]!r} is no column of the cut")
+    classes = audit.info["classes"]
+    if classes is None:
+        raise ShapeError("cuts show classes; this audit is a regression")
+    own = _values(audit, row)
+    fixed = [name for name, axis in there.items() if name not in (x, y) and axis.size > 1]
+    names = (x, y, *fixed[:FIXED])
+    cut = cut_at(audit.source, audit.folder, names, [there[name] for name in names], {**own, **at}, row=row)
+    if cut is None:
+        raise ShapeError("no sample stands where the sliders are; move one")
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "assay"}):
+        out = io.BytesIO()
+        metadata: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        cut_figure(cut, classes).savefig(out, format="svg", metadata=metadata)
+    return out.getvalue()
+
+
+def _values(audit: Audit, row: int) -> dict[str, float]:
+    source: Any = audit.source
+    cells = source.store.take(list(axes(audit)), np.array([row])).to_pylist()[0]
+    return {name: float(value) for name, value in cells.items()}

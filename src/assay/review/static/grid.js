@@ -4,15 +4,14 @@ import { byId, el } from "./dom.js";
 import { session } from "./session.js";
 
 const PICTURES = session.media === "image";
-const WIDTH = PICTURES ? 104 : Infinity;
+const WIDTHS = [104, 148]; // of a cell with a picture, at least and for the sake of a long name
 const SPARE = PICTURES ? 3 : 12; // lines beyond the sight, above and below
 
-/** How many lines of a caption the longest class name takes: cells are all of one height. */
-function captionLines(width) {
+/** Pixels of the longest class name in a caption. */
+function widest() {
   const pen = document.createElement("canvas").getContext("2d");
   pen.font = `600 12px ${getComputedStyle(document.body).fontFamily}`;
-  const widest = Math.max(0, ...(session.classes ?? []).slice(0, 5000).map((name) => pen.measureText(`→ ${name}`).width));
-  return Math.min(3, Math.max(1, Math.ceil((widest * 1.1) / width)));
+  return Math.max(0, ...(session.classes ?? []).slice(0, 5000).map((name) => pen.measureText(`→ ${name}`).width));
 }
 
 export class Grid {
@@ -146,8 +145,10 @@ export class Grid {
 
   #measure() {
     const room = this.root.clientWidth - 16;
-    this.columns = Math.max(1, Math.floor(room / WIDTH));
-    const lines = captionLines(room / this.columns - 14);
+    this.widest ??= widest();
+    const width = Math.max(WIDTHS[0], Math.min(WIDTHS[1], this.widest + 24));
+    this.columns = PICTURES ? Math.max(1, Math.floor(room / width)) : 1;
+    const lines = Math.min(3, Math.max(1, Math.ceil((1.1 * this.widest) / (room / this.columns - 18)))); // all cells are of one height
     this.height = PICTURES ? 117 + 2 * 16 * lines : 34;
     this.cells.style.setProperty("--columns", this.columns);
     this.cells.style.setProperty("--height", `${this.height - 8}px`);

@@ -111,7 +111,7 @@ function inSentences({ words }) {
 }
 
 function fields(sample) {
-  if (!sample.fields?.length) return null;
+  if (!sample.fields?.length || (session.media === "image" && sample.fields.length < 2)) return null; // the label alone is no news
   const rows = sample.fields.map(({ name, value, quantile }) => {
     const place = quantile === null || quantile === undefined ? null : el("span", { class: "place", role: "img", "aria-label": `above ${percent(quantile)} of the samples`, title: `above ${percent(quantile)} of the samples` }, el("span"));
     if (place) place.firstChild.style.left = `${100 * quantile}%`;

@@ -1,7 +1,8 @@
 """Every score of every image at every checkpoint of one network: ours, and those of the field.
 
 Scores are high where a label is suspect. "trained" reads the network's own last layer, "refit" one fitted anew to the
-same embedding with λ2 by leave-one-out; "folds" are probabilities from five heads that each did not see a fifth.
+same embedding with λ2 by leave-one-out, "trimmed" that one fitted again without the suspects, which makes an audit's
+`mislabeled_score`; "folds" are probabilities from five heads that each did not see a fifth.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from torch import nn
 
 import assay
 from assay.explore.planted import Flips
-from assay.l2 import Rows
+from assay.explore.trim import trimmed
+from assay.l2 import LeaveOneOutPath, Rows
+from assay.leverage import Leverage, read_scores
 
 DAMPING = 1e-3  # of the trained head, whose λ2 alone may leave its curvature singular
-HEAVY = (1e-2, 1e-1, 1.0)  # λ2 tried beside the one that leave-one-out chooses
+HEAVY = (1e-1, 1.0)  # λ2 tried beside the one that leave-one-out chooses
 NEIGHBOURS = 20
-SUSPECT = "refit leave-one-out loss"
+SUSPECT = "trimmed leave-one-out loss"
 """The score by which labels are cleaned."""
-BOTH = "refit leave-one-out loss, mirrored too"
-TRACED = ("refit leave-one-out loss", "trained loss", BOTH)
+BOTH = "trimmed leave-one-out loss, mirrored too"
+TRACED = (SUSPECT, BOTH, "refit leave-one-out loss", "trained loss")
 """Kept for every image at every checkpoint."""
 KEPT = ("refit Cook's distance", "trained Cook's distance", "AUM")
 """Kept for every image at the last one."""
@@ -67,9 +70,10 @@ def score_checkpoints(
 ) -> Found:
     """All scores at all checkpoints up to `total`: how each ranks the flips, and the scores that traces are made of."""
     found, margins, tracin, last = Found(), np.zeros(len(labels)), np.zeros(len(labels)), 0
-    wrong, scores = labels != truth, dict[str, Floats]()
+    wrong, scores, l2 = labels != truth, dict[str, Floats](), 0.0
     for point in points:
-        scores, told = at_checkpoint(point, labels, seed=seed)
+        scores, told = at_checkpoint(point, labels, seed=seed, near=l2)
+        l2 = told["l2"]
         z = point.H @ point.W.T + point.b
         margins += -margin(z, labels) * (point.epoch - last)
         tracin += point.lr * (point.epoch - last) * scores["trained gradient norm"] ** 2
@@ -87,8 +91,13 @@ def score_checkpoints(
     return found
 
 
-def at_checkpoint(point: Checkpoint, labels: np.ndarray, *, seed: int) -> tuple[dict[str, Floats], dict[str, Any]]:
-    """The scores of one checkpoint, and what can be told of it without knowing the flips (but for accuracies)."""
+def at_checkpoint(
+    point: Checkpoint, labels: np.ndarray, *, seed: int, near: float = 0.0
+) -> tuple[dict[str, Floats], dict[str, Any]]:
+    """The scores of one checkpoint, and what can be told of it without knowing the flips (but for accuracies).
+
+    λ2 is sought a decade around that of the checkpoint before, where there is one.
+    """
     H, n = torch.from_numpy(point.H).double(), len(labels)
     z = H.numpy() @ point.W.T.astype(np.float64) + point.b
     p = softmax(z)
@@ -108,7 +117,7 @@ def at_checkpoint(point: Checkpoint, labels: np.ndarray, *, seed: int) -> tuple[
     scores["trained Cook's distance"] = own.leverage(H, labels).cooks_distance().numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", assay.AssayWarning)
-        head = assay.Head.fit(H, labels, family="softmax", l2="auto")
+        head = assay.Head.fit(H, labels, family="softmax", l2=chosen(H, labels, near) if near else "auto")
     leverage = head.leverage(H, labels)
     left_out = leverage.leave_one_out()
     scores |= {
@@ -122,7 +131,8 @@ def at_checkpoint(point: Checkpoint, labels: np.ndarray, *, seed: int) -> tuple[
     z2 = both.numpy() @ point.W.T.astype(np.float64) + point.b
     scores["trained loss, mirrored too"] = -np.log(np.maximum(softmax(z2)[np.arange(n), labels], 1e-300))
     second = assay.Head.fit(both, labels, family="softmax", l2=head.l2).leverage(both, labels)
-    scores[BOTH] = second.leave_one_out().loss.numpy()
+    scores["refit leave-one-out loss, mirrored too"] = second.leave_one_out().loss.numpy()
+    scores[SUSPECT], scores[BOTH] = trimmed_loss(head, leverage), trimmed_loss(head, second)
     scores["refit Cook's distance, mirrored too"] = second.cooks_distance().numpy()
     heavy: dict[str, float] = {}
     for l2 in HEAVY:
@@ -133,7 +143,7 @@ def at_checkpoint(point: Checkpoint, labels: np.ndarray, *, seed: int) -> tuple[
     scores |= cleanlab_scores(labels, p, "in sample")
     scores |= cleanlab_scores(labels, folds(H, labels, head.l2, seed), "folds")
     rows = Rows(head.design.matrix(H), torch.from_numpy(labels), torch.ones(n, dtype=torch.float64))
-    planted = Flips(repeats=1, seed=seed).into(head, rows, head.V)
+    planted = Flips(repeats=1, seed=seed, trim=False).into(head, rows, head.V)
     told = {
         "epoch": point.epoch,
         "accuracy": {
@@ -150,6 +160,21 @@ def at_checkpoint(point: Checkpoint, labels: np.ndarray, *, seed: int) -> tuple[
     return scores, told
 
 
+def chosen(H: torch.Tensor, labels: np.ndarray, near: float) -> float:
+    """λ2 by leave-one-out, within a decade of the one that was best before."""
+    head, middle = assay.Head.fit(H, labels, family="softmax", l2=near), float(np.log10(near))
+    rows = Rows(head.design.matrix(H), torch.from_numpy(labels), torch.ones(len(labels), dtype=torch.float64))
+    return LeaveOneOutPath(upper=middle + 1, lower=middle - 1).choose(head.family, rows, head.penalised).l2
+
+
+def trimmed_loss(head: assay.Head, leverage: Leverage) -> Floats:
+    """The leave-one-out loss under the head fitted again without the suspects."""
+    rows = Rows(leverage.H, leverage.y, leverage.w)
+    left = trimmed(head, rows, leverage.V, leverage.curvature)
+    scores = read_scores(head.family, left.curvature, left.V, rows.H, rows.y, left.w)
+    return scores.loo_loss.numpy()
+
+
 def cleaned(
     point: Checkpoint, suspect: Floats, labels: np.ndarray, truth: np.ndarray, l2: float, seed: int
 ) -> dict[str, float]:
@@ -158,7 +183,11 @@ def cleaned(
     H = torch.from_numpy(point.H).double()
     tested = torch.from_numpy(point.test).double()
     head = assay.Head.fit(H, labels, family="softmax", l2=l2)
-    suggested = head.leverage(H, labels).leave_one_out().logits.numpy().argmax(1)
+    leverage = head.leverage(H, labels)
+    rows = Rows(leverage.H, leverage.y, leverage.w)
+    left = trimmed(head, rows, leverage.V, leverage.curvature)
+    judged = read_scores(head.family, left.curvature, left.V, rows.H, rows.y, left.w)
+    suggested = head.family.probabilities(judged.loo_logits).numpy().argmax(1)
     flips, order = int((labels != truth).sum()), (-suspect).argsort(kind="stable")
     drawn = np.random.default_rng(seed).permutation(len(labels))
 

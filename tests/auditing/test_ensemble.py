@@ -19,6 +19,9 @@ LABELS = TRUTH.copy()
 LABELS[FLIPPED] = (LABELS[FLIPPED] + RNG.integers(1, 3, 40)) % 3
 
 
+SCORE = "mislabeled_score"
+
+
 def made(noise: float, seed: int = 0, order: np.ndarray | None = None, **columns) -> assay.Audit:
     """An audit of the features seen through noise, rows in any order."""
     seen = X + noise * np.random.default_rng(seed).normal(size=X.shape)
@@ -34,19 +37,20 @@ def test_the_mean_of_the_losses_by_id():
     one, two = made(0.3, 1), made(1.5, 2, order)
     found = assay.ensemble([one, two])
     assert found.table["id"].to_pylist() == [f"s{i}" for i in range(N)]
-    losses = np.stack([one.table["loo_loss"].to_numpy(), two.table["loo_loss"].to_numpy()[order.argsort()]])
+    scores = np.stack([one.table[SCORE].to_numpy(), two.table[SCORE].to_numpy()[order.argsort()]])
+    losses = scores / (1 - scores)
     right = np.array([1 - np.mean(audit.table["is_label_issue"].to_numpy()) for audit in (one, two)])
     a = np.array([0.5, 0.5])
     assert found.members["weight"].to_pylist() == [0.5, 0.5]
     np.testing.assert_allclose(found.members["loo_accuracy"].to_numpy(), right)
-    np.testing.assert_allclose(found.table["loo_loss"].to_numpy(), a @ losses)
-    np.testing.assert_allclose(found.table["loo_loss_std"].to_numpy(), losses.std(0))
+    np.testing.assert_allclose(found.table["label_loss"].to_numpy(), a @ losses)
+    np.testing.assert_allclose(found.table["label_loss_std"].to_numpy(), losses.std(0))
     issues = [one.table["is_label_issue"].to_numpy(), two.table["is_label_issue"].to_numpy()[order.argsort()]]
     np.testing.assert_allclose(found.table["agreement"].to_numpy(), np.mean(issues, 0))
     assert found.table["given_label"].to_pylist() == NAMES[LABELS].tolist()
     assert found.table["suggested_label"].to_pylist() == one.table["suggested_label"].to_pylist()  # two votes: a tie
     first = assay.ensemble([one, two], weights=[3, 1])
-    np.testing.assert_allclose(first.table["loo_loss"].to_numpy(), np.array([0.75, 0.25]) @ losses)
+    np.testing.assert_allclose(first.table["label_loss"].to_numpy(), np.array([0.75, 0.25]) @ losses)
 
 
 def test_most_votes_and_better_than_each():
@@ -62,7 +66,7 @@ def test_most_votes_and_better_than_each():
     assert average_precision_score(wrong, found.table["mislabeled_score"].to_numpy()) > max(each)
     assert set(found.top(20)["id"].to_pylist()) <= {f"s{i}" for i in range(N)}
     np.testing.assert_array_equal(
-        found.top(3)["loo_loss"].to_numpy(), np.sort(found.table["loo_loss"].to_numpy())[:-4:-1]
+        found.top(3)["label_loss"].to_numpy(), np.sort(found.table["label_loss"].to_numpy())[:-4:-1]
     )
 
 
@@ -76,7 +80,7 @@ def test_traces_and_folders_are_members(tmp_path):
     traced = assay.trace((X, LABELS), model=model, checkpoints=states, refit=True, l2=1e-3)
     found = assay.ensemble([traced])
     assert found.members["member"].to_pylist() == ["step 1", "step 5"]
-    np.testing.assert_allclose(found.table["loo_loss"].to_numpy(), traced.column("loo_loss").mean(0))
+    np.testing.assert_allclose(found.table["label_loss"].to_numpy(), traced.column("loo_loss").mean(0))
     assert found.table["suggested_label"].null_count == N
     audit = assay.audit((X, LABELS), l2=1e-3, out=tmp_path / "a")
     both = assay.ensemble([tmp_path / "a", traced])

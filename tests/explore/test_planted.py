@@ -58,7 +58,7 @@ def test_the_curve_counts_the_flips_among_the_first():
     flips = Flips(share=0.1, repeats=1, seed=4)
     found = flips.into(head, rows, head.V)
     which, y = _flip(head, rows, found.flips, None, generator(5))
-    score = _mislabeled(head, Rows(rows.H, y, rows.w), head.V)[0].mislabeled_score
+    score = _mislabeled(head, Rows(rows.H, y, rows.w), head.V, trim=True)[0].mislabeled_score
     order = score.argsort(descending=True, stable=True).tolist()
     for effort, recall in zip(EFFORT, found.recall, strict=True):
         inspected = set(order[: round(effort * 240)])

@@ -17,7 +17,8 @@ UNITS = {
     "row": "position in the source, from 0",
     "id": "the sample's id in the source, its position where the source has no key",
     "given_label": "the label (or target) in the source",
-    "suggested_label": "most probable class with the sample left out; for regression its leave-one-out prediction",
+    "suggested_label": "most probable class with the sample left out, by the trimmed head where there is one; for "
+    "regression its leave-one-out prediction",
     "predicted_label": "the same, under the name cleanlab gives it",
     "confidence": "probability of the suggested class, 0–1; for regression how surely the target is off, 2Φ(|t|) − 1",
     "cooks_distance": "gᵀH⁻¹g ≥ 0, in nats (half squared target units for regression) × N: divided by N it is the "
@@ -26,14 +27,14 @@ UNITS = {
     "logit_variance": "tr(M)/K, squared logits (squared targets over the noise variance for regression)",
     "loss": "loss with the sample in, nats (half squared target units for regression)",
     "loo_loss": "loss with the sample left out (one Newton step); NaN where it alone determines a parameter",
-    "loo_margin": "leave-one-out logit of the given class minus the largest other; regression: −|t|, t the "
-    "leave-one-out residual in standard deviations of the noise",
+    "loo_margin": "leave-one-out logit of the given class minus the largest other, by that head; regression: −|t|, t "
+    "the leave-one-out residual in standard deviations of the noise",
     "kind": "typical, mislabeled, under-represented or boundary",
-    "mislabeled_score": "0–1, 0.5 at a leave-one-out loss of 1 nat",
+    "mislabeled_score": "L/(1 + L), L the leave-one-out loss by that head: 0–1, 0.5 at 1 nat",
     "under_represented_score": "0–1, 0.5 at three times the mean logit variance",
     "boundary_score": "0–1, 0.5 where the second class is a third as probable as the first; 0 for regression",
     "is_label_issue": "the leave-one-out prediction disagrees with the given label (regression: |t| > 3)",
-    "label_score": "leave-one-out probability of the given label, 0–1, low where bad",
+    "label_score": "leave-one-out probability of the given label by that head, 0–1, low where bad",
     "held_out": "weight zero: scored, but not trained on",
 }
 BESIDE = {"trained_cooks_distance": "cooks_distance of a network's own head, kept as it was trained"}

@@ -16,7 +16,7 @@ from ..explore.trace import Trace
 from .load import load
 from .result import Audit
 
-COLUMNS = ["id", "given_label", "suggested_label", "loo_loss", "cooks_distance", "is_label_issue", "held_out"]
+COLUMNS = ["id", "given_label", "suggested_label", "mislabeled_score", "cooks_distance", "is_label_issue", "held_out"]
 
 Floats = NDArray[np.float64]
 
@@ -26,12 +26,12 @@ class Ensemble:
     """What several models say of the same samples together.
 
     - `table`: one row a sample, in the order of the first member: `id`, `given_label` and `suggested_label` (that of
-      most audits, the mean for a regression; null where there are no audits, or several targets), `loo_loss` (weighted
-      mean of the members', nats, or half squared target units), `loo_loss_std` (over members), `cooks_distance`
-      (weighted mean), `agreement` (share of the audits that call it a label issue; NaN without), `mislabeled_score`
-      `L/(1 + L)` of the mean loss.
-    - `members`: one row an audit or a step of a trace: `member`, `loo_loss` (mean over samples), `loo_accuracy` (share
-      of given labels that the leave-one-out prediction has; NaN for a regression), `weight` (they sum to one).
+      most audits, the mean for a regression; null where there are no audits, or several targets), `label_loss`
+      (weighted mean of the members' `L`, that of an audit's `mislabeled_score`, or a step's leave-one-out loss; nats),
+      `label_loss_std` (over members), `cooks_distance` (weighted mean), `agreement` (share of the audits that call it a
+      label issue; NaN without), `mislabeled_score` `L/(1 + L)` of the mean loss.
+    - `members`: one row an audit or a step of a trace: `member`, `label_loss` (mean over samples), `loo_accuracy`
+      (share of given labels that the leave-one-out prediction has; NaN for a regression), `weight` (they sum to one).
     """
 
     table: pa.Table
@@ -46,7 +46,7 @@ def ensemble(
     members: Sequence[Audit | Trace | str | Path], *, weights: Sequence[float | int] | None = None
 ) -> Ensemble:
     """Joins audits (or folders of audits) and traces of one data set: `L_i = Σ_m a_m L_i,m`, the mean over members m of
-    each sample's leave-one-out loss.
+    the loss of each sample's label.
 
     By default all weigh the same, `a_m = 1/M`; `weights` are one a member or step. Samples are matched by id. The mean
     of losses is the better join: of ranks, or of probabilities, it does worse; weights by leave-one-out accuracy do
@@ -69,8 +69,8 @@ def ensemble(
             "id": first.ids,
             "given_label": nothing if given is None else given,
             "suggested_label": nothing if suggested is None else suggested,
-            "loo_loss": mean,
-            "loo_loss_std": losses.std(0),
+            "label_loss": mean,
+            "label_loss_std": losses.std(0),
             "cooks_distance": _mean(np.stack([part.distance for part in aligned]), a),
             "agreement": agreement,
             "mislabeled_score": mean / (1 + mean),
@@ -78,7 +78,7 @@ def ensemble(
     )
     told = {
         "member": [part.name for part in aligned],
-        "loo_loss": [float(np.nanmean(part.loss)) for part in aligned],
+        "label_loss": [float(np.nanmean(part.loss)) for part in aligned],
         "loo_accuracy": [part.accuracy for part in aligned],
         "weight": a,
     }
@@ -136,7 +136,8 @@ def _parts(member: Audit | Trace | str | Path) -> list[_Part]:
     issue, held_out = (table[name].to_numpy() for name in ("is_label_issue", "held_out"))
     accuracy = float(1 - issue[~held_out].mean()) if audit.info["classes"] is not None else float("nan")
     ids, given, suggested = (table[name].combine_chunks() for name in ("id", "given_label", "suggested_label"))
-    loss, distance = (table[name].to_numpy() for name in ("loo_loss", "cooks_distance"))
+    score, distance = (table[name].to_numpy() for name in ("mislabeled_score", "cooks_distance"))
+    loss = score / np.maximum(1 - score, np.finfo(np.float64).tiny)
     return [_Part(str(audit.path), ids, loss, distance, accuracy, _Labels(given, suggested, issue))]
 
 

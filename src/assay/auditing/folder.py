@@ -18,7 +18,8 @@ from ..engine import atomic, write_json
 from ..errors import AssayError, OutputError
 
 OURS = (
-    "scores", "work", "source", "head.safetensors", "curvature.safetensors", "report.html", "decisions.sqlite",
+    "scores", "work", "source", "head.safetensors", "curvature.safetensors", "trimmed_head.safetensors",
+    "trimmed_curvature.safetensors", "report.html", "decisions.sqlite",
     "queue", "audit.json",
 )  # fmt: skip
 HERE = "{audit}"  # stands for the folder where `audit.json` names files in it
@@ -63,6 +64,15 @@ class Folder:
     @property
     def curvature(self) -> Path:
         return self.path / "curvature.safetensors"
+
+    @property
+    def trimmed_head(self) -> Path:
+        """The head that judges labels, where it is not the audited one; its curvature lies beside."""
+        return self.path / "trimmed_head.safetensors"
+
+    @property
+    def trimmed_curvature(self) -> Path:
+        return self.path / "trimmed_curvature.safetensors"
 
     @classmethod
     def claim(cls, path: str | Path, *, overwrite: bool = False) -> Folder:

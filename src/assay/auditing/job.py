@@ -17,6 +17,7 @@ from ..design import Design
 from ..encoder import Encoder
 from ..engine import manifest, stage, write_json
 from ..explore.kinds import robust_noise
+from ..explore.planted import Flips
 from ..explore.trust import Trust, TrustReport
 from ..families import Family
 from ..features.network import TrainedLayer
@@ -29,6 +30,7 @@ from .columns import BESIDE, SIGN, UNITS
 from .passes import Passes, at_weights, save_curvature, second_moment
 from .sample import sample_rows
 from .summary import summarise
+from .trim import Trimmed, trim
 
 PACKAGES = ("torch", "numpy", "pyarrow", "scikit-learn", "safetensors")
 
@@ -55,6 +57,7 @@ class Job:
     seed: int
     encoder: Encoder | None
     layer: TrainedLayer | None = None
+    trim: bool = True
 
     def run(self, identity: dict[str, Any]) -> None:
         folder = self.passes.folder
@@ -64,7 +67,8 @@ class Job:
         mean_logit_variance = float(self.family.spread(curvature.mean_block(second_moment(head, self.scan))))
         head.save(folder.head)
         save_curvature(curvature, folder.curvature)
-        shards = self.passes.score(mean_logit_variance, noise, trained=self._beside())
+        trimmed = trim(self.passes, head, curvature) if self._trims else Trimmed(head, curvature)
+        shards = self.passes.score(mean_logit_variance, noise, trained=self._beside(), judge=trimmed.weighing)
         trust = self._trust(head, sample)
         folder.finish(
             {
@@ -86,6 +90,7 @@ class Job:
                 "l2_path": None if head.l2_path is None else [head.l2_path.grid, head.l2_path.loo_loss],
                 "damping": head.damping,
                 "trained": self._told(),
+                "trimmed": trimmed.told() if self._trims else None,
                 "sampled_rows": len(sample.positions),
                 "iterations": head.iterations,
                 "gradient_norm": head.gradient_norm,
@@ -101,6 +106,11 @@ class Job:
                 "manifest": manifest(shards, [stop - start for start, stop in self.passes.ranges]),
             }
         )
+
+    @property
+    def _trims(self) -> bool:
+        """Classes, and a head that may be fitted again."""
+        return self.trim and self.family.classifies and (self.layer is None or self.layer.refit)
 
     def _sample(self) -> Sample:
         source = self.passes.source
@@ -199,6 +209,8 @@ class Job:
         file = self.passes.folder.work / "trust.json"
         if not file.exists():
             with stage(self.passes.progress, "check trust", Trust().steps) as advance:
-                report = Trust(seed=self.seed).report(head, sample.rows, sample.ids, advance=advance)
+                report = Trust(seed=self.seed, flips=Flips(trim=self._trims)).report(
+                    head, sample.rows, sample.ids, advance=advance
+                )
             write_json(file, report.to_json())
         return TrustReport.from_json(json.loads(file.read_text(encoding="utf-8")))

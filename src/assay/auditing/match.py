@@ -11,7 +11,7 @@ from torch import Tensor
 from ..curvature.dense import Curvature
 from ..explore.kinds import tell_kinds
 from ..head import Head
-from ..leverage import read_scores
+from ..leverage import Scores, read_scores
 from ..sources.frame import is_frame
 from ..sources.open import open_source
 from ..sources.samples import matched
@@ -32,16 +32,27 @@ def open_matching(new: Any, audited: dict[str, Any], head: Head, named: dict[str
 
 
 def score_new(
-    source: Source, head: Head, curvature: Curvature, *, mean_logit_variance: float, noise: Tensor | None
+    source: Source,
+    head: Head,
+    curvature: Curvature,
+    *,
+    mean_logit_variance: float,
+    noise: Tensor | None,
+    judge: tuple[Head, Curvature] | None = None,
 ) -> pa.Table:
-    """The score table of samples that the head has not seen; nothing is left out."""
+    """The score table of samples that the head has not seen; nothing is left out. Labels are judged by the `judge`."""
     parts: list[pa.Table] = []
     first = 0
     for batch in source.batches(65_536):
         check(batch, source, first)
         H = head.design.matrix(batch.x)
         scores = read_scores(head.family, curvature, head.V, H, batch.y, batch.w, in_training=False)
-        kinds = tell_kinds(head.family, scores, batch.y, mean_logit_variance=mean_logit_variance, noise=noise)
+        judged: Scores | None = None
+        if judge is not None:
+            judged = read_scores(head.family, judge[1], judge[0].V, H, batch.y, batch.w, in_training=False)
+        kinds = tell_kinds(
+            head.family, scores, batch.y, mean_logit_variance=mean_logit_variance, noise=noise, judge=judged
+        )
         parts.append(score_table(batch, first, head.family, scores, kinds, head.vocabulary))
         first += len(batch.ids)
     return pa.concat_tables(parts)

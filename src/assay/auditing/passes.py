@@ -22,25 +22,28 @@ from torch import Tensor
 from ..curvature.dense import Curvature
 from ..engine import Progress, Task, atomic, run, shard_ranges
 from ..explore.kinds import tell_kinds
+from ..explore.trim import BINS, loss_bins
 from ..head import Head
 from ..l2 import CHUNK
-from ..leverage import read_scores
+from ..leverage import Scores, read_scores
 from ..newton import Moments, moments
 from ..sources.scan import Scan, merge, scan_shard
 from ..sources.source import Batch, Source
 from .columns import score_table
 from .folder import Folder
+from .weighing import Weighing
 
 
 @dataclass(frozen=True)
 class Passes:
-    """Passes over one source, for one folder, on one executor."""
+    """Passes over one source, for one folder, on one executor; `moments` at the weights of a `weighing`, if any."""
 
     source: Source
     folder: Folder
     workers: int | Executor | None = None
     progress: Progress | None = None
     shard_rows: int = 16_384
+    weighing: Weighing | None = None
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
@@ -80,14 +83,16 @@ class Passes:
             head.save(state)
             outputs = [parts / f"part-{k:05d}.safetensors" for k in range(len(self.ranges))]
             pairs = zip(self.ranges, outputs, strict=True)
-            self._run([Task(_moments_task, (self.source, *span, state), output) for span, output in pairs], "fit")
+            tasks = [Task(_moments_task, (self.source, *span, state, self.weighing), output) for span, output in pairs]
+            self._run(tasks, "fit" if self.weighing is None else "trim")
             self._keep(total, reduce(add, (Moments(**load_file(output)) for output in outputs)))
             shutil.rmtree(parts)
         return Moments(**load_file(total))
 
     def _total(self, head: Head) -> Path:
         name = hashlib.blake2b(head.V.numpy().tobytes(), digest_size=12).hexdigest()
-        return self.folder.work / "moments" / f"{name}.safetensors"
+        kept = self.folder.work if self.weighing is None else self.weighing.bins.parent
+        return kept / "moments" / f"{name}.safetensors"
 
     @staticmethod
     def _keep(path: Path, sums: Moments) -> None:
@@ -95,14 +100,32 @@ class Passes:
         with atomic(path, resumes=True) as temporary:
             save_file(_tensors(sums), temporary)
 
-    def score(self, mean_logit_variance: float, noise: Tensor | None, *, trained: Head | None = None) -> list[Path]:
-        """Writes the score shards against the folder's head and curvature, and Cook's distance of a `trained` head."""
+    def loss_bins(self, folder: Path, weighing: Weighing | None) -> list[Path]:
+        """For each shard the `bins` of its leave-one-out losses under the head in a folder, fitted at a weighing, and
+        the `weight` of each of its `cells` (class × bin)."""
+        outputs = [folder / f"part-{k:05d}.npz" for k in range(len(self.ranges))]
+        context = (folder / "head.safetensors", folder / "curvature.safetensors", weighing)
+        pairs = zip(self.ranges, outputs, strict=True)
+        return self._run([Task(_bins_task, (self.source, *span, *context), output) for span, output in pairs], "trim")
+
+    def score(
+        self,
+        mean_logit_variance: float,
+        noise: Tensor | None,
+        *,
+        trained: Head | None = None,
+        judge: Weighing | None = None,
+    ) -> list[Path]:
+        """Writes the score shards against the folder's head and curvature, and Cook's distance of a `trained` head.
+
+        Labels are judged by the folder's trimmed head where `judge` says whom it left out.
+        """
         beside: tuple[Path, Path] | None = None
         if trained is not None:
             beside = (self.folder.work / "trained.safetensors", self.folder.work / "trained_curvature.safetensors")
             trained.save(beside[0])
             save_curvature(trained.curvature_from(self.moments(trained).curvature), beside[1])
-        context = (self.folder.head, self.folder.curvature, mean_logit_variance, noise, beside)
+        context = (self.folder, mean_logit_variance, noise, beside, judge)
         outputs = [self.folder.shard(k) for k in range(len(self.ranges))]
         pairs = zip(self.ranges, outputs, strict=True)
         return self._run([Task(_score_task, (self.source, *span, *context), output) for span, output in pairs], "score")
@@ -137,32 +160,66 @@ def _sums(head: Head, batch: Batch) -> Moments:
     return reduce(add, (moments(head.family, head.V, h, y, w) for h, y, w in pieces))
 
 
-def _moments_task(source: Source, start: int, stop: int, state: Path, temporary: Path) -> None:
-    head = Head.load(state)
-    save_file(
-        _tensors(reduce(add, (_sums(head, batch) for batch in source.batches(CHUNK, start=start, stop=stop)))),
-        temporary,
-    )
+def _moments_task(
+    source: Source, start: int, stop: int, state: Path, weighing: Weighing | None, temporary: Path
+) -> None:
+    head, found = Head.load(state), list[Moments]()
+    for batch in source.batches(CHUNK, start=start, stop=stop):
+        found.append(_sums(head, batch if weighing is None else batch._replace(w=weighing.weights(batch, start))))
+        start += len(batch.w)
+    save_file(_tensors(reduce(add, found)), temporary)
+
+
+def _bins_task(
+    source: Source,
+    start: int,
+    stop: int,
+    head_path: Path,
+    curvature_path: Path,
+    weighing: Weighing | None,
+    temporary: Path,
+) -> None:
+    head, curvature = load_state(head_path, curvature_path)
+    bins: list[Tensor] = []
+    cells: list[Tensor] = []
+    weights: list[Tensor] = []
+    for batch in source.batches(CHUNK, start=start, stop=stop):
+        w = batch.w if weighing is None else weighing.weights(batch, start)
+        H = head.design.matrix(batch.x)
+        bins.append(loss_bins(read_scores(head.family, curvature, head.V, H, batch.y, w)))
+        cells.append(batch.y * BINS + bins[-1])
+        weights.append(batch.w)
+        start += len(batch.w)
+    used, place = torch.cat(cells).unique(return_inverse=True)
+    weight = torch.bincount(place, weights=torch.cat(weights))
+    np.savez(temporary, bins=torch.cat(bins).numpy().astype(np.uint16), cells=used.numpy(), weight=weight.numpy())
 
 
 def _score_task(
     source: Source,
     start: int,
     stop: int,
-    head_path: Path,
-    curvature_path: Path,
+    folder: Folder,
     mean_logit_variance: float,
     noise: Tensor | None,
     beside: tuple[Path, Path] | None,
+    judge: Weighing | None,
     temporary: Path,
 ) -> None:
-    head, curvature = load_state(head_path, curvature_path)
+    head, curvature = load_state(folder.head, folder.curvature)
     trained = None if beside is None else load_state(*beside)
+    trimmed = None if judge is None else load_state(folder.trimmed_head, folder.trimmed_curvature)
     writer: Any = None  # pyarrow is untyped
     for batch in source.batches(CHUNK, start=start, stop=stop):
         H = head.design.matrix(batch.x)
         scores = read_scores(head.family, curvature, head.V, H, batch.y, batch.w)
-        kinds = tell_kinds(head.family, scores, batch.y, mean_logit_variance=mean_logit_variance, noise=noise)
+        judged: Scores | None = None
+        if judge is not None and trimmed is not None:
+            w = judge.weights(batch, start)
+            judged = read_scores(head.family, trimmed[1], trimmed[0].V, H, batch.y, w)
+        kinds = tell_kinds(
+            head.family, scores, batch.y, mean_logit_variance=mean_logit_variance, noise=noise, judge=judged
+        )
         table = score_table(batch, start, head.family, scores, kinds, head.vocabulary)
         if trained is not None:
             other, curved = trained
@@ -192,7 +249,7 @@ def load_state(head: Path, curvature: Path) -> tuple[Head, Curvature]:
         return _load_state(head, curvature, head.stat().st_mtime_ns, curvature.stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=6)
 def _load_state(head_path: Path, curvature_path: Path, *_written: int) -> tuple[Head, Curvature]:
     head = Head.load(head_path)
     curvature = head.curvature_from(load_file(curvature_path)["packed"])

@@ -64,6 +64,7 @@ def audit(
     progress: Progress | None = None,
     seed: int = 0,
     shard_rows: int = SHARD_ROWS,
+    trim: bool = True,
 ) -> Audit:
     """Measures for every sample how different the model would be without it, ranks the samples and says why.
 
@@ -89,6 +90,9 @@ def audit(
       (whose weight decay is read) or `damping` (added to the curvature); "both" scores the refitted head and puts
       `trained_cooks_distance` beside. `info["trained"]` has the trained head's gradient norm either way.
     - `encoding`: device, precision, and where the embedding is kept (`assay.Encoding`).
+    - `trim`: labels (not targets) are judged by a head fitted again without those most in doubt, `info["trimmed"]`
+      says how many: more of the wrong ones come first (docs/images.md), for about twice the passes. A kept head judges
+      them itself.
     - `image_shape`: (h, w) or (h, w, c) where a row is an image.
     - `out`: the audit's folder. An interrupted audit of the same data and arguments is resumed there; without `out` the
       audit lives in a temporary folder until `save`.
@@ -142,6 +146,7 @@ def audit(
             "standardize": standardize,
             "seed": seed,
             "shard_rows": shard_rows,
+            "trim": trim,
             "encoder": None if encoder is None else encoder.name,
         }
         if trained is not None and ran is not None:
@@ -159,7 +164,7 @@ def audit(
             scan = passes.scan(None if trained is None else trained.at(chosen, recorded))
         _say_once(scan, source, dropped=trained is None or trained.refit)
         with folder.cleared_by(SeparableError, SingularCurvatureError, ConvergenceError):
-            Job(passes, scan, chosen, l2, standardize, seed, encoder, trained).run(
+            Job(passes, scan, chosen, l2, standardize, seed, encoder, trained, trim).run(
                 {**identity, "source": folder.packed(spec_of(recorded, folder.source / "source.parquet"))}
             )
     return Audit.open(folder, temporary, source)

@@ -5,8 +5,9 @@ The paper (Picard et al.) names the three reasons and leaves telling them apart 
 
 | kind              | what is measured                                        | score         | 0.5 at           |
 |-------------------|---------------------------------------------------------|---------------|------------------|
-| mislabeled        | `L`, the leave-one-out loss (regression: of the target  | `L / (1 + L)` | 1 nat            |
-|                   | over its noise, so that it is in nats too)              |               |                  |
+| mislabeled        | `L`, the leave-one-out loss under the trimmed head (see | `L / (1 + L)` | 1 nat            |
+|                   | trim.py; regression: that of the target over its noise, |               |                  |
+|                   | under the head of all samples, so that it is in nats)   |               |                  |
 | under-represented | `q`, the logit variance over its mean                   | `q / (q + 3)` | 3 times the mean |
 | boundary          | `p₁ ≥ p₂`, the two largest leave-one-out probabilities  | `2p₂/(p₁+p₂)` | p₂ a third of p₁ |
 
@@ -63,10 +64,16 @@ def tell_kinds(
     *,
     mean_logit_variance: float,
     noise: Float[Tensor, " outputs"] | None = None,
+    judge: Scores | None = None,
 ) -> Kinds:
-    """The three scores and the kind of each sample. `noise` is the standard deviation of each regression target."""
+    """The three scores and the kind of each sample. `noise` is the standard deviation of each regression target.
+
+    The label is judged by the leave-one-out logits of `judge`, the scores under a trimmed head, where there is one.
+    """
     sole = scores.loo_logits.isnan().any(1)
-    z = torch.where(sole[:, None], scores.logits, scores.loo_logits)
+    label_from = judge or scores
+    alone = label_from.loo_logits.isnan().any(1)
+    z = torch.where(alone[:, None], label_from.logits, label_from.loo_logits)
     q = scores.logit_variance / mean_logit_variance
     thin = torch.where(sole, 1.0, q / (q + THIN))
     label = _judged(family, z, y, noise)

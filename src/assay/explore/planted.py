@@ -15,6 +15,7 @@ from ..l2 import Rows
 from ..leverage import read_scores
 from ..newton import Fit
 from .kinds import Kinds, robust_noise, tell_kinds
+from .trim import trimmed
 
 GROSS = 3.0  # how many times the noise a planted error of a target is, at least: less could not be told from noise
 TRIES = 64  # rows among which a target that far away is looked for; without one, the farthest is taken
@@ -41,25 +42,29 @@ class Planted:
 
 @dataclass(frozen=True)
 class Flips:
-    """A `share` of the labels (at least `least`, at most a tenth), planted `repeats` times by `seed`."""
+    """A `share` of the labels (at least `least`, at most a tenth), planted `repeats` times by `seed`.
+
+    They are sought as an audit does, by the trimmed head where it does `trim`.
+    """
 
     share: float = 0.02
     least: int = 20
     repeats: int = 3
     seed: int = 0
+    trim: bool = True
 
     def into(
         self, head: Head, rows: Rows, start: Float[Tensor, "K d"], *, advance: Callable[[], None] = lambda: None
     ) -> Planted:
         """Flips labels of `rows`, refits from `start` at the head's total penalty, and counts how many come back."""
         flips = min(max(self.least, round(self.share * len(rows.y))), max(len(rows.y) // 10, 1))
-        kinds, noise = _mislabeled(head, rows, start)
+        kinds, noise = _mislabeled(head, rows, start, trim=self.trim)
         suspects = min(flips + int(kinds.is_label_issue.sum()), len(rows.y))
         curves = torch.empty(self.repeats, len(rows.y), dtype=torch.float64)
         for repeat in range(self.repeats):
             generator = torch.Generator().manual_seed(self.seed + 1 + repeat)
             flipped, y = _flip(head, rows, flips, noise, generator)
-            score = _mislabeled(head, Rows(rows.H, y, rows.w), start)[0].mislabeled_score
+            score = _mislabeled(head, Rows(rows.H, y, rows.w), start, trim=self.trim)[0].mislabeled_score
             found = torch.isin(score.argsort(descending=True, stable=True), flipped)
             curves[repeat] = found.cumsum(0) / flips
             advance()
@@ -110,10 +115,14 @@ def _flip(
     return which, y
 
 
-def _mislabeled(head: Head, rows: Rows, start: Tensor) -> tuple[Kinds, Tensor | None]:
+def _mislabeled(head: Head, rows: Rows, start: Tensor, *, trim: bool) -> tuple[Kinds, Tensor | None]:
     """What the head says of its labels once it is fitted to them, and the noise of its targets."""
     fit = fit_rows(head, rows, start)
     scores = read_scores(head.family, fit.curvature, fit.V, rows.H, rows.y, rows.w)
     noise = None if head.family.classifies else robust_noise(scores.loo_logits - rows.y)
     mean = float(scores.logit_variance.mean())
-    return tell_kinds(head.family, scores, rows.y, mean_logit_variance=mean, noise=noise), noise
+    judge = None
+    if trim and head.family.classifies:
+        left = trimmed(head, rows, fit.V, fit.curvature)
+        judge = read_scores(head.family, left.curvature, left.V, rows.H, rows.y, left.w)
+    return tell_kinds(head.family, scores, rows.y, mean_logit_variance=mean, noise=noise, judge=judge), noise

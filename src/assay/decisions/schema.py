@@ -37,6 +37,12 @@ TABLES = {
     action TEXT NOT NULL,
     conflict INTEGER NOT NULL
 ) STRICT""",
+    "acts": """CREATE TABLE acts (
+    who TEXT NOT NULL,
+    key TEXT NOT NULL CHECK (length(key) <= 64),
+    batch INTEGER NOT NULL,
+    PRIMARY KEY (who, key)
+) STRICT, WITHOUT ROWID""",
     "keys": "CREATE TABLE keys (who TEXT PRIMARY KEY, keys TEXT NOT NULL) STRICT",
     "decisions_by_row": "CREATE INDEX decisions_by_row ON decisions (row, seq)",
     "decisions_by_region": "CREATE INDEX decisions_by_region ON decisions (region, seq)",
@@ -48,7 +54,8 @@ BEGIN SELECT RAISE(ABORT, 'decisions are appended, never changed'); END""",
     "decisions_last": """CREATE TRIGGER decisions_last BEFORE DELETE ON decisions
 BEGIN SELECT RAISE(ABORT, 'decisions are appended, never removed'); END""",
 }
-"""`decisions` is the log. `standing` is read from it and may be made anew: what holds for each row that was decided."""
+"""`decisions` is the log. `acts` knows an act that is sent a second time. `standing` is read from the log and may be made
+anew: what holds for each row that was decided."""
 
 MADE_BY_SQLITE = {"sqlite_sequence"}
 

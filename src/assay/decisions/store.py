@@ -74,25 +74,34 @@ class Decisions:
         *,
         note: str | None = None,
         resolves: bool = False,
+        key: str | None = None,
     ) -> list[Decision]:
-        """Appends one decision a subject as one act, and returns them in that order."""
+        """Appends one decision a subject as one act, and returns them in that order.
+
+        An act whose `key` this user sent before was already made: its decisions are returned, none is appended.
+        """
         with self._writing() as connection:
-            act = _Act(connection, who, note, resolves=resolves)
+            if (batch := _batch_of(connection, who, key)) is not None:
+                return _decisions(connection.execute(f"{_LOG} WHERE batch = ? ORDER BY seq", (batch,)))
+            act = _Act(connection, who, note, resolves=resolves, key=key)
             made = [act.append(one, action, label) for one, label in zip(subjects, labels, strict=True)]
             self._restate(connection, [one.row for one in subjects if one.row is not None])
         return made
 
-    def undo(self, who: str) -> list[Decision]:
+    def undo(self, who: str, *, key: str | None = None) -> list[Decision]:
         """Takes back this user's latest act that was not taken back yet, by appending; [] where there is none.
 
-        Returns the decisions that count no more.
+        Returns the decisions that count no more; of an undo whose `key` was sent before, those that it took back.
         """
         with self._writing() as connection:
+            if (batch := _batch_of(connection, who, key)) is not None:
+                taken = "seq IN (SELECT undoes FROM decisions WHERE batch = ?)"
+                return _decisions(connection.execute(f"{_LOG} WHERE {taken} ORDER BY seq", (batch,)))
             last = connection.execute(_UNDOABLE, (who,)).fetchone()
             if last is None:
                 return []
             undone = _decisions(connection.execute(f"{_LOG} WHERE batch = ? ORDER BY seq", (last["batch"],)))
-            act = _Act(connection, who, None, resolves=False)
+            act = _Act(connection, who, None, resolves=False, key=key)
             for one in undone:
                 act.append(Subject(one.row, one.id, one.region, one.box), "undo", None, undoes=one.seq)
             self._restate(connection, [one.row for one in undone if one.row is not None])
@@ -195,11 +204,15 @@ class Decisions:
 class _Act:
     """One act of one user: its decisions share a number, by which they are undone together."""
 
-    def __init__(self, connection: sqlite3.Connection, who: str, note: str | None, *, resolves: bool) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, who: str, note: str | None, *, resolves: bool, key: str | None
+    ) -> None:
         self.connection = connection
         batch = 1 + connection.execute("SELECT coalesce(max(batch), 0) FROM decisions").fetchone()[0]
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         self.shared = {"at": now, "who": who, "note": note, "batch": batch, "resolves": int(resolves)}
+        if key is not None:
+            connection.execute("INSERT INTO acts VALUES (?, ?, ?)", (who, key, batch))
 
     def append(self, subject: Subject, action: str, label: str | None, *, undoes: int | None = None) -> Decision:
         values = {
@@ -218,6 +231,12 @@ class _Act:
             return None
         label = None if decision.label is None else json.loads(decision.label)
         return json.dumps({"seq": decision.seq, "action": decision.action, "label": label, "who": decision.who})
+
+
+def _batch_of(connection: sqlite3.Connection, who: str, key: str | None) -> int | None:
+    """The act that this user sent with this key; None where there is none."""
+    found = connection.execute("SELECT batch FROM acts WHERE who = ? AND key = ?", (who, key)).fetchone()
+    return None if found is None else found["batch"]
 
 
 def _decisions(rows: sqlite3.Cursor) -> list[Decision]:

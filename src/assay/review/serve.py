@@ -54,10 +54,17 @@ def serve(
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    """A socket of TCP by name: of one that leaves it open asyncio does not know that small answers are not to wait."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), backlog=64)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(64)
     except (OSError, OverflowError) as cause:
+        listening.close()
         raise OutputError(f"{host}:{port} cannot be listened at ({cause}); give another --port") from cause
+    return listening
 
 
 def _ready(port: int, token: str, *, browser: bool) -> None:

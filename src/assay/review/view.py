@@ -110,6 +110,10 @@ class View:
             "previous": cursor(found.places[0]) if rows and found.first > 1 else None,
         }
 
+    def place_before(self, queue: Queue, row: int) -> Place:
+        """The place in the queue's order after which the sample comes, or would come if it passed the filters."""
+        return Place(float(self.columns.take(queue.score, [self.check_row(row)])[0]), row - 1)
+
     def items(self, queue: Queue, rows: Sequence[int]) -> list[dict[str, Any]]:
         """What a list shows of samples, in the order of the rows."""
         columns = self.columns

@@ -1,17 +1,17 @@
 /** Two-dimensional cuts through a sample: two columns swept, the others where the sliders stand. */
 import { address, get } from "./api.js";
-import { dark } from "./chart.js";
 import { bdi, byId, el, settled } from "./dom.js";
 import { figure } from "./words.js";
 
 const STEPS = 200; // of a slider between two numbers
 
 /** A column's places: its values where they are few, else evenly from the lowest to the highest. */
-function places({ values, low, high }) {
-  const ends = low !== undefined ? [low, high] : values;
-  if (low === undefined && values.length !== 2) return values;
-  if (low === undefined && Number.isInteger(values[0]) && values[1] - values[0] === 1) return values;
-  return Array.from({ length: STEPS + 1 }, (_, i) => ends[0] + ((ends[1] - ends[0]) * i) / STEPS);
+const places = ({ values, range }) => values ?? Array.from({ length: STEPS + 1 }, (_, i) => range[0] + ((range[1] - range[0]) * i) / STEPS);
+
+/** The sample that moves the model most. */
+async function strongest() {
+  const { items } = await get("/api/queue", { queue: "all", limit: 1 });
+  return items.length ? String(items[0].row) : "";
 }
 
 const nearest = (list, value) => list.reduce((best, one, i) => (Math.abs(one - value) < Math.abs(list[best] - value) ? i : best), 0);
@@ -30,19 +30,18 @@ export class Cuts {
       this.start();
     });
     for (const id of ["x", "y"]) byId(id).addEventListener("change", () => this.#axes());
-    document.addEventListener("theme", () => this.redraw());
   }
 
   async start() {
-    byId("row").value = this.row;
     try {
+      if (this.row === "") this.row = await strongest();
+      byId("row").value = this.row;
       const answer = await get("/api/cut", { row: this.row });
-      Object.assign(this, { row: answer.row ?? this.row, columns: answer.columns, x: answer.x, y: answer.y });
+      Object.assign(this, { columns: answer.columns, x: answer.x, y: answer.y });
     } catch (error) {
       byId("cut-words").textContent = error.message;
       return;
     }
-    byId("row").value = this.row;
     this.at = Object.fromEntries(this.columns.map((column) => [column.name, column.value]));
     for (const id of ["x", "y"]) byId(id).replaceChildren(...this.columns.map(({ name }) => el("option", { value: name }, name)));
     this.#sliders();
@@ -85,10 +84,10 @@ export class Cuts {
 
   #draw() {
     const fixed = Object.entries(this.at).filter(([name]) => name !== this.x && name !== this.y);
-    const named = Object.fromEntries(fixed.map(([name, value]) => [`c.${name}`, value]));
+    const named = Object.fromEntries(fixed.map(([name, value]) => [`at.${name}`, value]));
     byId("cut-words").textContent = "being drawn …";
     this.image.alt = `Cut through sample ${this.row}: ${this.x} against ${this.y}`;
-    this.image.src = address("/api/cut.svg", { ...named, row: this.row, x: this.x, y: this.y, dark: dark() ? 1 : null });
+    this.image.src = address("/api/cut.svg", { ...named, row: this.row, x: this.x, y: this.y });
   }
 
   #loaded(drawn) {

@@ -141,7 +141,7 @@ function say(chart) {
 async function start() {
   byId("about").textContent = "The map is being made …";
   const answer = await get("/api/map");
-  const data = answer.kind === "raster" ? { ...answer, ...answer.points } : answer;
+  const data = answer.kind === "raster" ? { ...answer, ...answer.points, limits: answer.limits.flat() } : answer;
   const chart = new Chart(canvas, data, new View(data.limits ?? limitsOf(data)));
   if (answer.kind === "raster") {
     const image = new Image();

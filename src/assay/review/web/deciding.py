@@ -46,8 +46,9 @@ def _decide(site: Site, who: str, asked: dict[str, Any]) -> dict[str, Any]:
     overtaken = _overtaken(view, chosen, seen if isinstance(seen, dict) else {})
     subjects = [Subject(row, str(id)) for row, id in zip(chosen, view.columns.ids(chosen), strict=True)]
     made = view.decisions.decide(
-        who, subjects, action, _labels(view, chosen, action, asked.get("label")), note=note, resolves=resolves
-    )
+        who, subjects, action, _labels(view, chosen, action, asked.get("label")), note=note, resolves=resolves,
+        key=text(asked, "key", most=64),
+    )  # fmt: skip
     return {
         "seq": made[-1].seq, "group": made[0].batch, "count": len(made),
         "items": [{**item, "overtaken": item["row"] in overtaken} for item in _states(view, chosen)],
@@ -57,8 +58,8 @@ def _decide(site: Site, who: str, asked: dict[str, Any]) -> dict[str, Any]:
 async def undo(request: Request) -> Response:
     """Takes back this user's latest act."""
     site, who = site_of(request), _who(request)
-    await body(request)
-    undone = await run_in_threadpool(site.view.decisions.undo, who)
+    key = text(await body(request), "key", most=64)
+    undone = await run_in_threadpool(site.view.decisions.undo, who, key=key)
     found = [one.row for one in undone if one.row is not None]
     last = told(undone[-1]) if undone else None
     return JSONResponse(finite({"undone": last, "rows": found, "items": _states(site.view, found)}))

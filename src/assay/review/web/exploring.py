@@ -22,7 +22,12 @@ DRAWING = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancesto
 
 def progress(request: Request) -> Response:
     """How far the queue is reviewed, and what the next hundred may bring."""
-    return JSONResponse(finite(site_of(request).progress.of(queue_of(word(request.query_params.get("queue"))))))
+    site = site_of(request)
+    stood = site.view.stood()
+    listed = {"conflicts": int(stood.conflicts.sum()), "unsure": int((stood.actions == "unsure").sum())}
+    return JSONResponse(
+        finite(site.progress.of(queue_of(word(request.query_params.get("queue")))) | {"queues": listed})
+    )
 
 
 def chart(request: Request) -> Response:

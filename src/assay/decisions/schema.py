@@ -54,8 +54,8 @@ BEGIN SELECT RAISE(ABORT, 'decisions are appended, never changed'); END""",
     "decisions_last": """CREATE TRIGGER decisions_last BEFORE DELETE ON decisions
 BEGIN SELECT RAISE(ABORT, 'decisions are appended, never removed'); END""",
 }
-"""`decisions` is the log. `acts` knows an act that is sent a second time. `standing` is read from the log and may be made
-anew: what holds for each row that was decided."""
+"""`decisions` is the log. `acts` knows an act that is sent a second time. `standing` is read from the log and may be
+made anew: what holds for each row that was decided."""
 
 MADE_BY_SQLITE = {"sqlite_sequence"}
 

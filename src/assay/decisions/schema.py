@@ -68,21 +68,21 @@ def opened(path: Path, *, fingerprint: str, write: bool) -> sqlite3.Connection:
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise OutputError(f"{path.name} is no plain file; remove it, or restore the audit's own")
+    connection: sqlite3.Connection | None = None
     try:
         made = not path.exists() or path.stat().st_size == 0
         connection = _connected(path, write=write)
-    except sqlite3.Error as cause:
-        raise OutputError(f"{path.name} cannot be opened ({cause}); make the audit's folder writable") from cause
-    try:
         if made:
             _make(connection, fingerprint)
         _check(connection, path, fingerprint)
-    except sqlite3.Error as cause:
-        connection.close()
+    except (sqlite3.Error, OutputError) as cause:
+        if connection is not None:
+            connection.close()
+        if isinstance(cause, OutputError):
+            raise
+        if isinstance(cause, sqlite3.OperationalError):
+            raise OutputError(f"{path.name} cannot be used ({cause}); make the audit's folder writable") from cause
         raise OutputError(f"{path.name} is damaged or no file of decisions ({cause}); restore it or move it") from cause
-    except OutputError:
-        connection.close()
-        raise
     return connection
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Stood:
     """Every sample that is not simply open: rows (sorted), what stands, where experts disagree."""
 
     rows: Rows
-    actions: NDArray[np.str_]
+    actions: NDArray[Any]
     conflicts: NDArray[np.bool_]
 
     def having(self, status: str) -> Rows:
@@ -185,13 +186,16 @@ def cursor(place: Place) -> str:
 
 def place_of(text: str) -> Place:
     """The reverse of `cursor`; raises `ShapeError`."""
-    score, _, row = text.partition("_")
+    found = _CURSOR.fullmatch(text)
     try:
-        if len(text) > 64:
+        if found is None:
             raise ValueError
-        return Place(float.fromhex(score), int(row))
+        return Place(float.fromhex(found[1]), int(found[2]))
     except (ValueError, OverflowError) as cause:
         raise ShapeError("the cursor is none of ours; take it from `next` or `previous`") from cause
+
+
+_CURSOR = re.compile(r"(-?(?:0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}|inf))_([0-9]{1,18})")
 
 
 def queue_of(name: str | None) -> Queue:

@@ -67,7 +67,7 @@ def objective(net, x, y, *, loss="softmax", params=None, l2=0.0, weights=None, *
     chosen = choose(net, params)
     like = next(net.parameters()).detach()
     parsed = output_loss(loss)
-    reading = Reading(open_examples((x, y), weights=weights), like, parsed.class_weight)
+    reading = Reading(open_examples((x, y), weights=weights), like, parsed.class_weight, parsed.ignored)
     return NetworkObjective(net, parsed, reading, chosen, chosen.coefficients(l2), **rest)
 
 

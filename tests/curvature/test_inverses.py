@@ -1,6 +1,7 @@
 """Each inverse against the dense one: values, scale, what it says of itself."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -232,6 +233,7 @@ def test_jacobi_is_the_diagonal_of_the_gauss_newton_matrix():
         (lambda: Dense(truncate=2.0), "truncate=2.0"),
         (lambda: CG(rtol=0.0), "rtol=0.0"),
         (lambda: LiSSA(batch=0), "batch=0"),
+        (lambda: LiSSA(scale=-1.0), "scale=-1.0"),
         (lambda: KFAC(draws=0), "draws=0"),
         (lambda: Arnoldi(tol=0.0), "tol=0.0"),
         (lambda: Nystrom(oversample=-1), "oversample=-1"),
@@ -255,7 +257,7 @@ def test_products_in_float32_are_solved_to_what_they_allow():
     ob = objective(net, x, y, l2=0.001)
     V = torch.cat(list(every_gradient(ob)))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", assay.AssayWarning)
         found = CG(DAMPING).of(GaussNewton(ob)).solve(V)
     ob64 = objective(net.double(), x.double(), y, l2=0.001)
     torch.testing.assert_close(found.value, exact(dense_gauss_newton(ob64, x.double(), y), V), rtol=1e-3, atol=1e-3)
@@ -267,3 +269,50 @@ def test_equal_scores_share_a_rank():
     expected = spearmanr(a.numpy(), e.numpy()).statistic
     for order in (torch.arange(5), torch.tensor([4, 2, 3, 1, 0])):
         assert StatedError.between(a[order], e[order], 0.0, "").rank_correlation == pytest.approx(expected)
+
+
+def test_cg_reaches_eight_digits(small):
+    _, curvature, G, V = small
+    found = CG(DAMPING, rtol=1e-12).of(curvature).solve(V)
+    truth = exact(G, V)
+    assert float(((found.value - truth).norm(dim=1) / truth.norm(dim=1)).max()) <= 1e-8
+
+
+def test_an_explicit_inverse_states_no_smaller_residual_than_it_has(small):
+    _, curvature, G, _ = small
+    many = CG(DAMPING, rtol=1e-3).of(curvature).for_many(10_000)
+    W = torch.linalg.eigh(G)[1].T  # not along the unit vectors that were solved
+    found = many.solve(W)
+    real = (found.value @ G + DAMPING * found.value - W).norm(dim=1) / W.norm(dim=1)
+    assert bool((real <= found.residual * (1 + 1e-9)).all())
+
+
+def test_a_singular_float32_matrix_is_refused_too():
+    net, x, y = problem("head", n=40)
+    ob = objective(net.float(), x.float(), y)
+    with pytest.raises(assay.SingularCurvatureError, match="rank 10 of 15 to the precision of float32"):
+        Dense().of(Hessian(ob))
+    Dense(1e-3).of(Hessian(ob))
+
+
+def test_jacobi_of_a_loss_without_outputs_is_refused():
+    from assay.curvature.output_loss import OnModel
+
+    net, x, y = problem("head")
+    ob = replace(objective(net, x, y), loss=OnModel(lambda m, b: m(b[0]).square().sum(1)))
+    with pytest.raises(assay.ShapeError, match="no outputs to take a Gauss-Newton matrix in"):
+        Jacobi(0.1).of(Hessian(ob))
+
+
+@pytest.mark.slow
+def test_lissa_of_weighted_samples_solves_the_weighted_system():
+    """A batch's own total weight as the divisor would be biased."""
+    net, x, y = problem("sigmoid", n=40)
+    w = torch.zeros(40).double()
+    w[:8] = torch.tensor([5.0, 1, 1, 1, 1, 1, 1, 9])
+    ob = objective(net, x, y, l2=0.01, weights=w.numpy())
+    V = torch.cat(list(every_gradient(ob)))[:4]
+    G = GaussNewton(ob)(torch.eye(ob.P, dtype=torch.float64))
+    found = LiSSA(0.3, batch=4, repeats=8, scale=20.0, steps=300).of(GaussNewton(ob)).solve(V).value
+    truth = exact(G, V, 0.3)
+    assert float(((found - truth).norm(dim=1) / truth.norm(dim=1)).max()) < 0.1

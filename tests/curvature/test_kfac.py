@@ -125,7 +125,11 @@ def test_random_signs_belong_to_samples():
 @pytest.mark.parametrize(
     ("name", "params", "match"),
     [
-        ("cnn", None, r"1.weight, 1.bias are of other modules; leave them out with params=\[nn.Linear, nn.Conv2d\]"),
+        (
+            "transformer",
+            "layer.self_attn.in_proj*",
+            r"in_proj_bias are of other modules; leave them out with params=\[",
+        ),
         ("transformer", None, "are of other modules"),
     ],
 )
@@ -152,6 +156,95 @@ def test_a_singular_layer_is_named():
     net, x, y = problem("head")
     with pytest.raises(assay.SingularCurvatureError, match="give damping= or l2="):
         EKFAC().of(GaussNewton(objective(net, x, y)))
+
+
+class Normed(nn.Module):
+    """Every kind of normalisation, and rows of several places folded into the first axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 4, 3, stride=2, padding=1, dilation=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(),
+            nn.Conv2d(4, 4, (2, 1), stride=(1, 2), padding=(1, 0), dilation=(2, 1)), nn.GroupNorm(2, 4), nn.ReLU(),
+        )  # fmt: skip
+        self.norm, self.fold, self.out = nn.LayerNorm(4), nn.Linear(4, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        h = self.norm(self.body(x).flatten(2).mT)
+        rows = self.fold(h.reshape(-1, 4))  # [b T, 4]
+        return self.out(torch.tanh(rows).reshape(len(x), -1, 3).mean(1))
+
+
+def normed(n: int = 20):
+    torch.manual_seed(0)
+    net = Normed().double()
+    net.body[1].running_mean.uniform_(-0.5, 0.5)
+    net.body[1].running_var.uniform_(0.5, 2)
+    return net, torch.randn(n, 1, 6, 6, dtype=torch.float64), torch.randint(0, 3, (n,))
+
+
+@pytest.mark.parametrize("method", [KFAC, EKFAC])
+def test_normalisations_are_blocks_of_their_own_and_exact(method):
+    """γ and β of BatchNorm, GroupNorm and LayerNorm together are the Gauss-Newton matrix's own block."""
+    net, x, y = normed()
+    w = torch.rand(20, dtype=torch.float64).numpy()
+    for params in ("body.1", "body.4", "norm", ["norm.bias"]):
+        ob = objective(net, x, y, params=params, weights=w, l2=0.01)
+        eye = torch.eye(ob.P, dtype=torch.float64)
+        found = method(0.1).of(GaussNewton(ob)).matrix()
+        torch.testing.assert_close(found, GaussNewton(ob)(eye), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [7, 100])
+def test_a_whole_network_with_normalisations(rows: int):
+    net, x, y = normed()
+    ob = objective(net, x, y, l2=0.01, tactics=Tactics(rows=rows))
+    made = EKFAC(1e-2).of(GaussNewton(ob))
+    V = torch.cat(list(every_gradient(ob)))
+    torch.testing.assert_close(made.self_influence(ob).value, made.quadratic(V).value, rtol=1e-9, atol=1e-12)
+    G = GaussNewton(ob)(torch.eye(ob.P, dtype=torch.float64))
+    far, near = ((m(1e-2).of(GaussNewton(ob)).matrix() - G).norm() for m in (KFAC, EKFAC))
+    assert near <= far * (1 + 1e-12)
+
+
+class Elsewhere(nn.Module):
+    """Its first weight serves a second time, outside of its layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.inner(x)) @ self.inner.weight)
+
+
+class PlacesFirst(nn.Module):
+    """Samples on the second axis, as transformers without `batch_first` have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.inner(x.transpose(0, 1))).mean(0))
+
+
+@pytest.mark.parametrize(("make", "shape"), [(Elsewhere, (4,)), (PlacesFirst, (5, 4))])
+def test_a_weight_used_outside_of_its_layer_is_refused(make, shape):
+    """The factors would be wrong, and nothing would tell."""
+    torch.manual_seed(0)
+    net, x, y = make().double(), torch.randn(10, *shape, dtype=torch.float64), torch.randint(0, 3, (10,))
+    with pytest.raises(assay.ShapeError, match=r"the gradient in inner.weight is not that of its layer's inputs"):
+        EKFAC(1e-2).of(GaussNewton(objective(net, x, y)))
+    EKFAC(1e-2).of(GaussNewton(objective(net, x, y, params="out")))
+
+
+def test_a_small_damping_in_float32_is_no_singularity():
+    net, x, y = problem("head")
+    net, x = net.float(), 100 * x.float()
+    with pytest.raises(assay.SingularCurvatureError, match="give damping= or l2="):
+        EKFAC().of(GaussNewton(objective(net, x, y)))
+    EKFAC(1e-6).of(GaussNewton(objective(net, x, y)))
 
 
 class Stopping(torch.utils.data.Dataset):

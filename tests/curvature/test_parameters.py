@@ -126,3 +126,20 @@ def test_a_loss_that_is_not_known_is_refused(loss):
     net, x, y = problem("head")
     with pytest.raises(assay.ShapeError, match=r"give a function|or pass a loss"):
         objective(net, x, y, loss=loss)
+
+
+class Cut(nn.Module):
+    """Its output is cut off from its parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(x).detach()
+
+
+def test_an_output_cut_off_from_every_parameter_is_refused():
+    _, x, y = problem("head")
+    with pytest.raises(assay.ShapeError, match=r"the loss does not depend on head.weight, head.bias"):
+        objective(Cut().double(), x, y).check()

@@ -1,7 +1,9 @@
 """Products with Hessian and Gauss-Newton matrix against dense ones, on networks of every kind."""
 
 import warnings
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from nets import MAKERS, dense_gauss_newton, dense_hessian, flat, losses, objective, problem
@@ -11,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import assay
 from assay.curvature.gradients import along, every_gradient
+from assay.curvature.kfac import EKFAC
 from assay.curvature.objective import Tactics
 from assay.curvature.output_loss import output_loss
 from assay.curvature.products import GaussNewton, Hessian
@@ -264,3 +267,92 @@ def test_roots_of_the_output_curvature(loss):
     found = output_loss(loss)
     roots = found.roots(z, y)
     torch.testing.assert_close(roots.mT @ roots, found.curvature(z, y), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("ignored", [-100, 1])
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 0.5]).double()])
+def test_labels_that_the_loss_ignores_do_not_count(ignored: int, weight):
+    """As in torch's own mean: neither in the sum nor in N, and not in a factor of EKFAC either."""
+    net, x, y = problem("sigmoid")
+    y = y.clone()
+    y[[3, 8, 20]] = ignored
+    loss = nn.CrossEntropyLoss(weight=weight, ignore_index=ignored)
+    ob, kept = objective(net, x, y, loss=loss), y != ignored
+    V = vectors(ob)
+    net.eval()
+    H = torch.func.hessian(lambda t: loss(torch.func.functional_call(net, ob.parameters.split(t), (x,)), y))(flat(ob))
+    net.train()
+    torch.testing.assert_close(Hessian(ob)(V), V @ H.detach(), rtol=1e-10, atol=1e-10)
+    fewer = objective(net, x[kept], y[kept], loss=loss)
+    found, expected = (EKFAC(0.1).of(GaussNewton(each)).solve(V).value for each in (ob, fewer))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_class_weights_need_class_codes():
+    net, x, _ = problem("head")
+    soft = torch.softmax(torch.randn(23, 3, dtype=torch.float64), 1)
+    with pytest.raises(assay.ShapeError, match="need labels that are class codes"):
+        objective(net, x, soft, loss=nn.CrossEntropyLoss(weight=torch.ones(3))).check()
+    objective(net, x, soft, loss=nn.CrossEntropyLoss()).check()
+
+
+@pytest.mark.parametrize("loss", [nn.BCEWithLogitsLoss(), "logistic", nn.MSELoss(), "linear"])
+def test_one_output_a_sample_without_an_axis_of_its_own(loss):
+    """As after `squeeze(1)`."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)).double()
+    _, x, y = problem("head")
+    y = (y > 0).long()
+    flat_, column = objective(net, x, y, loss=loss), objective(net[0], x, y, loss=loss)
+    flat_.check()
+    V = vectors(flat_)
+    torch.testing.assert_close(Hessian(flat_)(V), Hessian(column)(V))
+    torch.testing.assert_close(GaussNewton(flat_)(V), GaussNewton(column)(V))
+    found, expected = (EKFAC(0.1).of(GaussNewton(each)).solve(V).value for each in (flat_, column))
+    torch.testing.assert_close(found, expected)
+
+
+def test_samples_without_any_weight_are_refused():
+    net, x, y = problem("head")
+    with pytest.raises(assay.SourceError, match="all 23 samples have the weight 0"):
+        Hessian(objective(net, x, y, weights=torch.zeros(23).numpy()))(torch.ones(1, 15, dtype=torch.float64))
+
+
+def test_a_chosen_sample_that_is_not_finite_is_named():
+    """Not the one that stands where it stood among the chosen."""
+    net, x, y = problem("sigmoid")
+    x[17, 0] = float("nan")
+    from assay.curvature.gradients import gradients
+    from assay.curvature.reading import Reading
+    from assay.sources.open_examples import open_examples
+
+    whole = objective(net, x, y)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=5)
+    streamed = replace(whole, reading=Reading(open_examples(loader), x[0], held=0))
+    for ob in (whole, streamed):
+        with pytest.raises(assay.SourceError, match=r"sample 17 .*, in a batch of 3 chosen samples, has a loss"):
+            gradients(ob, ob.reading.at([4, 11, 17]))
+
+
+def test_a_float16_map_is_streamed_and_not_copied(tmp_path):
+    net, x, y = problem("head")
+    np.save(tmp_path / "x.npy", x.numpy().astype(np.float16))
+    from assay.curvature.reading import Reading
+    from assay.sources.open_examples import open_examples
+
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="c")
+    whole = objective(net, torch.from_numpy(mapped.astype(np.float64)), y)
+    reading = Reading(open_examples((mapped, y)), x[0], held=100)
+    assert reading._whole is None
+    V = vectors(whole)
+    torch.testing.assert_close(Hessian(replace(whole, reading=reading))(V), Hessian(whole)(V))
+
+
+def test_a_single_vector_goes_by_plain_autograd_and_is_the_same():
+    for name in MAKERS:
+        net, x, y = problem(name)
+        ob = objective(net, x, y)
+        V = vectors(ob)
+        singly = torch.cat([Hessian(ob)(v[None]) for v in V])
+        torch.testing.assert_close(singly, Hessian(ob)(V), rtol=1e-10, atol=1e-12)
+        assert all(p.grad is None for p in net.parameters())

@@ -157,7 +157,7 @@ class Explicit(Inverted):
         return Solution(
             value,
             torch.full((m,), int(c.iterations.max())),
-            c.residual.max().expand(m).clone(),
+            c.residual.norm().expand(m).clone(),  # ‖Σ v_j r_j‖ ≤ ‖v‖ √Σ‖r_j‖²: a bound, not what it is
             c.converged.all().expand(m).clone(),
         )
 

@@ -23,7 +23,8 @@ class Dense:
     """`(H + damping I)⁻¹` by the eigenvectors of the dense matrix.
 
     `truncate`: eigenvalues of `H + damping I` below this share of the largest are left out, so that the inverse is a
-    pseudo-inverse; without it a singular matrix is refused. Negative eigenvalues are kept, counted and said.
+    pseudo-inverse; without it a matrix that is singular, to the precision of the products, is refused. Negative
+    eigenvalues are kept, counted and said.
     """
 
     damping: float = 0.0
@@ -45,7 +46,7 @@ class Dense:
         P = curvature.objective.P
         if P > LARGEST:
             raise ShapeError(f"{P:,} parameters make a matrix of {8 * P**2 / 2**30:,.0f} GiB; use CG() or EKFAC()")
-        made = DenseInverse(self, _matrix(curvature), curvature.name)
+        made = DenseInverse(self, _matrix(curvature), curvature.name, torch.finfo(curvature.objective.dtype).eps)
         made.check()
         return made
 
@@ -68,6 +69,7 @@ class DenseInverse(Inverted):
     settings: Dense
     matrix: Float[Tensor, "P P"]
     name: str
+    eps: float = torch.finfo(torch.float64).eps
 
     @cached_property
     def _eigen(self) -> tuple[Float[Tensor, " P"], Float[Tensor, "P P"]]:
@@ -77,7 +79,7 @@ class DenseInverse(Inverted):
     @cached_property
     def _kept(self) -> Tensor:
         damped = self._eigen[0] + self.settings.damping
-        floor = self.settings.truncate or len(damped) * torch.finfo(torch.float64).eps
+        floor = self.settings.truncate or max(self.eps, len(damped) * torch.finfo(torch.float64).eps)
         return damped.abs() > floor * damped.abs().max()
 
     @property
@@ -90,7 +92,9 @@ class DenseInverse(Inverted):
         if not self.settings.truncate and not bool(self._kept.all()):
             rank, P = int(self._kept.sum()), len(self.matrix)
             raise SingularCurvatureError(
-                f"the {self.name} has rank {rank} of {P}; give damping= or l2=, or truncate= for a pseudo-inverse",
+                f"the {self.name} has rank {rank} of {P}"
+                + (" to the precision of float32" if self.eps > 1e-10 else "")
+                + "; give damping= or l2=, or truncate= for a pseudo-inverse",
                 rank=rank,
                 size=P,
             )

@@ -22,13 +22,13 @@ def gradient_rows(objective: NetworkObjective, batch: Batch) -> Float[Tensor, "b
     def one(theta: dict[str, Tensor], inputs: Inputs, target: Tensor) -> Tensor:
         return objective.losses(theta, mapped(inputs, lambda x: x[None]), target[None])[0]
 
-    found = _each(objective, grad(one), batch)
+    found = each_sample(objective, grad(one), batch)
     result = objective.parameters.join(found).double()
     objective.refuse_nonfinite(batch, result)
     return result
 
 
-def _each(objective: NetworkObjective, function: Any, batch: Batch) -> dict[str, Tensor]:
+def each_sample(objective: NetworkObjective, function: Any, batch: Batch) -> dict[str, Tensor]:
     """`function(theta, inputs, target)` of each sample, together where the model can be mapped over."""
     if not objective.tactics.single:
         try:

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import grad
 
 from ..errors import ShapeError
 from ..sources.examples import Inputs
-from .gradients import gradient_bytes
+from .gradients import each_sample, gradient_bytes
 from .inverse import Cost, Diagnosis, Inverted, Sizes, Solution, check_damping
 from .objective import NetworkObjective
 from .output_loss import OnModel
@@ -42,8 +42,9 @@ class Jacobi:
         return Cost(sizes.n * sizes.gradient_flops * (1.0 + self.draws), 8.0 * sizes.P)
 
     def of(self, curvature: Hessian | GaussNewton) -> DiagonalInverse:
-        """One pass over the data for each draw."""
+        """One pass over the data for each draw; raises `ShapeError` for a loss without outputs."""
         objective = curvature.objective
+        GaussNewton(objective)  # says why not
         total = objective.l2 + self.damping
         scale = objective.total_weight * self.draws
         for draw in range(self.draws):
@@ -61,7 +62,7 @@ class Jacobi:
             alone = mapped(inputs, lambda x: x[None])
             return objective.outputs(theta, alone).flatten() @ direction
 
-        rows = vmap(grad(one), in_dims=(None, 0, 0))(objective.theta, batch.inputs, u)
+        rows = each_sample(objective, grad(one), Batch(batch.inputs, u, batch.weights, batch.first))
         found = batch.weights @ objective.parameters.join(rows).double().square()
         objective.refuse_nonfinite(batch, found)
         return found
@@ -69,7 +70,7 @@ class Jacobi:
 
 @dataclass(frozen=True)
 class DiagonalInverse(Inverted):
-    """`1 / diagonal`; entries that are zero stay zero."""
+    """`1 / diagonal`, of entries below 1e-12 of the largest as if they were that."""
 
     diagonal: Float[Tensor, " P"]
 

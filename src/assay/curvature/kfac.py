@@ -4,6 +4,8 @@
     KFAC    Q (Λ_B ⊗ Λ_A) Qᵀ,  Q = Q_B ⊗ Q_A                                    Martens & Grosse 2015
     EKFAC   Q Λ Qᵀ,  Λ = (1/N) Σ_i w_i Σ_r (Q_Bᵀ (Σ_t g_r aᵀ) Q_A)²            George et al. 2018
 
+A normalisation (γ, β) is a block of its own, kept whole: `(1/N) Σ w Σ_r j_r j_rᵀ` of its few gradients j.
+
 Both approximate the Gauss-Newton matrix layer by layer; EKFAC's diagonal is the best there is in KFAC's eigenbasis, so
 it is never further from it in the Frobenius norm. The penalty is added in that basis, damping to all of it.
 """
@@ -19,8 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ShapeError, SingularCurvatureError
+from .eigenbasis import Basis, Turned, basis_of, moment
 from .inverse import Cost, Diagnosis, Inverted, Sizes, Solution, check_damping, concatenated
-from .layers import Layer, Recorded, layers_of, recorded
+from .layers import Layer, Recorded, check_layers, layers_of, recorded
 from .objective import NetworkObjective
 from .output_loss import OnModel
 from .products import FIXED, GaussNewton, Hessian, Operator
@@ -33,7 +36,7 @@ EXACT = 64  # outputs up to which all of them are summed over; beyond, one rando
 
 @dataclass(frozen=True)
 class KFAC:
-    """The inverse by Kronecker factors of `nn.Linear` and `nn.Conv2d` layers.
+    """The inverse by Kronecker factors of `nn.Linear` and `nn.Conv2d` layers, and by the blocks of normalisations.
 
     Outputs are summed over exactly up to 64 of them, else sampled: `draws` random directions of covariance S a sample
     (None: exact where that is cheap). `checkpoint` keeps the sums of a long computation.
@@ -63,13 +66,14 @@ class KFAC:
         if isinstance(objective.loss, OnModel):
             GaussNewton(objective)  # says why not
         layers = layers_of(objective.model, objective.parameters)
+        check_layers(objective, layers)
         told = f"{self.draws} {self.seed}"
         room = layer_bytes(objective, layers)
         sums = summed(
             objective, room, partial(self._factors, objective, layers), stage="factors", told=told,
             checkpoint=self.checkpoint,
         )  # fmt: skip
-        bases = tuple(_basis(sums, k, objective.total_weight) for k in range(len(layers)))
+        bases = tuple(basis_of(sums, k, objective.total_weight) for k in range(len(layers)))
         if self.corrected:
             found = summed(
                 objective, room, partial(self._squares, objective, layers, bases), stage="eigenvalues", told=told,
@@ -80,28 +84,35 @@ class KFAC:
             values = tuple(torch.outer(basis.values_b, basis.values_a).clamp(min=0) for basis in bases)
         return Kronecker(type(self).__name__, objective, layers, bases, values, self.damping)
 
-    def _directions(self, record: Recorded) -> list[Float[Tensor, "b C"]]:
-        """The roots of S to go back from: all, or random ones."""
+    def _directions(self, record: Recorded, again: bool = False) -> list[Float[Tensor, "b C"]]:
+        """The roots of S to go back from: all, or random ones (others `again`, not those that chose the basis)."""
         loss = record.objective.loss
         assert not isinstance(loss, OnModel)
         roots = loss.roots(record.z.detach(), record.batch.targets)
         if self.draws is None and roots.shape[1] <= EXACT:
             return list(roots.unbind(1))
         draws = self.draws or 1
-        return [combined(roots, record.batch.first, self.seed + k) / draws**0.5 for k in range(draws)]
+        seeds = range(self.seed + draws * again, self.seed + draws * (1 + again))
+        return [combined(roots, record.batch.first, seed) / draws**0.5 for seed in seeds]
 
     def _factors(self, objective: NetworkObjective, layers: tuple[Layer, ...], batch: Batch) -> Sums:
         record = recorded(objective, layers, batch)
         sums: Sums = {}
         w = batch.weights.to(objective.dtype)
+        N = batch.weights.sum()
+        whole = {k: record.inputs(k) for k, layer in enumerate(layers) if not layer.factored}
         for k in range(len(layers)):
+            if k in whole:
+                sums[f"t{k}"], sums[f"b{k}"] = N, N[None, None]
+                continue
             a = record.inputs(k)
-            sums[f"a{k}"] = _moment(a, w)
-            sums[f"t{k}"] = batch.weights.sum() * a.shape[1]
+            sums[f"a{k}"] = moment(a, w)
+            sums[f"t{k}"] = N * a.shape[1]
         for u in self._directions(record):
             for k, g in enumerate(record.of_outputs(u)):
-                sums[f"b{k}"] = sums.get(f"b{k}", 0.0) + _moment(g, w)
-        objective.refuse_nonfinite(batch, sums["b0"])
+                name, x = (f"a{k}", layers[k].gradients(g, whole[k])) if k in whole else (f"b{k}", g)
+                sums[name] = sums.get(name, 0.0) + moment(x, w)
+        objective.refuse_nonfinite(batch, torch.stack([total.sum() for total in sums.values()]))
         return sums
 
     def _squares(
@@ -109,12 +120,12 @@ class KFAC:
     ) -> Sums:
         record = recorded(objective, layers, batch)
         w = batch.weights.to(objective.dtype)
-        turned = [record.inputs(k) @ bases[k].Q_a.to(objective.dtype) for k in range(len(layers))]
+        directions = self._directions(record, again=True)
+        turned = [Turned.of(layer, bases[k], record.inputs(k), len(directions)) for k, layer in enumerate(layers)]
         sums: Sums = {}
-        for u in self._directions(record):
+        for u in directions:
             for k, g in enumerate(record.of_outputs(u)):
-                part = _squared(g @ bases[k].Q_b.to(objective.dtype), turned[k], w)
-                sums[f"{k}"] = sums.get(f"{k}", 0.0) + part
+                sums[f"{k}"] = sums.get(f"{k}", 0.0) + turned[k].squares(g, w)
         return sums
 
 
@@ -123,36 +134,6 @@ class EKFAC(KFAC):
     """KFAC with the exact diagonal in its eigenbasis; two passes over the data instead of one. See `KFAC`."""
 
     corrected: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class Basis:
-    """Eigenvectors and eigenvalues of a layer's two factors."""
-
-    Q_a: Float[Tensor, "c c"]
-    Q_b: Float[Tensor, "o o"]
-    values_a: Float[Tensor, " c"]
-    values_b: Float[Tensor, " o"]
-
-
-def _basis(sums: Sums, k: int, N: float) -> Basis:
-    """Of `A = Σ a aᵀ / Σ T` and `B = Σ g gᵀ / N`; `t` is `Σ w T`, so that T need not be one number."""
-    values_a, Q_a = torch.linalg.eigh(sums[f"a{k}"] / sums[f"t{k}"])
-    values_b, Q_b = torch.linalg.eigh(sums[f"b{k}"] / N)
-    return Basis(Q_a, Q_b, values_a, values_b)
-
-
-def _moment(x: Float[Tensor, "b T c"], w: Float[Tensor, " b"]) -> Float[Tensor, "c c"]:
-    """`Σ_i w_i Σ_t x xᵀ`."""
-    flat = (x * w.sqrt()[:, None, None]).flatten(0, 1)
-    return (flat.T @ flat).double()
-
-
-def _squared(g: Float[Tensor, "b T o"], a: Float[Tensor, "b T c"], w: Float[Tensor, " b"]) -> Float[Tensor, "o c"]:
-    """`Σ_i w_i (Σ_t g aᵀ)²`, entry by entry; with a single place no outer product is formed."""
-    if g.shape[1] == 1:
-        return ((g[:, 0].square() * w[:, None]).T @ a[:, 0].square()).double()
-    return torch.einsum("boc,b->oc", (g.mT @ a).square(), w).double()
 
 
 def layer_bytes(objective: NetworkObjective, layers: tuple[Layer, ...]) -> float:
@@ -165,7 +146,7 @@ def layer_bytes(objective: NetworkObjective, layers: tuple[Layer, ...]) -> float
     places = [T * (c + layer.out) for layer, (_, T, c) in zip(layers, shapes, strict=True)]
     outer = [layer.out * c if T > 1 else 0 for layer, (_, T, c) in zip(layers, shapes, strict=True)]
     size = torch.finfo(objective.dtype).bits // 8
-    return FIXED * objective.activation_bytes + size * (2.0 * sum(places) + 3.0 * max(outer) + C * min(C, 1024) * 3.0)
+    return FIXED * objective.activation_bytes + size * (2.0 * sum(places) + 4.0 * max(outer) + C * min(C, 1024) * 3.0)
 
 
 @dataclass(frozen=True)
@@ -180,8 +161,10 @@ class Kronecker(Inverted):
     damping: float
 
     def __post_init__(self) -> None:
-        for layer, total in zip(self.layers, self.denominators(), strict=True):
-            if float(total.min()) <= 1e-14 * float(total.max()):
+        eps = torch.finfo(self.objective.dtype).eps
+        for layer, values, total in zip(self.layers, self.values, self.denominators(), strict=True):
+            bare = float((total - values).min()) <= 1e-14 * float(total.max())  # neither damped nor penalised
+            if bare and float(total.min()) <= eps * float(total.max()):
                 raise SingularCurvatureError(
                     f"{self.method}: the curvature of {layer.name!r} is singular (smallest eigenvalue "
                     f"{float(total.min()):.1e}); give damping= or l2=",
@@ -212,9 +195,8 @@ class Kronecker(Inverted):
             record = recorded(objective, self.layers, batch)
             value = torch.zeros(len(batch), dtype=torch.float64, device=objective.l2.device)
             for k, g in enumerate(record.of_losses()):
-                basis = self.bases[k]
-                a = record.inputs(k) @ basis.Q_a.to(objective.dtype)
-                value += _forms(g @ basis.Q_b.to(objective.dtype), a, inverses[k]).double()
+                turned = Turned.of(self.layers[k], self.bases[k], record.inputs(k), 1)
+                value += turned.forms(g, inverses[k]).double()
             return Solution.direct(value)
 
         return concatenated(objective.over(layer_bytes(objective, self.layers), run))
@@ -238,10 +220,3 @@ class Kronecker(Inverted):
             (f"{len(self.layers)} layers, each apart from the others: what they share is left out.",),
             {"layers": len(self.layers), "smallest": least, "largest": most},
         )
-
-
-def _forms(g: Float[Tensor, "b T o"], a: Float[Tensor, "b T c"], inverse: Float[Tensor, "o c"]) -> Float[Tensor, " b"]:
-    """`Σ_oc (Σ_t g aᵀ)²_oc / total_oc` of each sample."""
-    if g.shape[1] == 1:
-        return torch.linalg.vecdot(g[:, 0].square() @ inverse, a[:, 0].square())
-    return torch.einsum("boc,oc->b", (g.mT @ a).square(), inverse)

@@ -53,6 +53,8 @@ class LiSSA:
         check_damping(self.damping)
         if min(self.batch, self.repeats, 1 if self.steps is None else self.steps) < 1:
             raise ShapeError(f"batch={self.batch}, steps={self.steps}, repeats={self.repeats}; each is at least one")
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise ShapeError(f"scale={self.scale}; give a positive number above the top eigenvalue, or None")
 
     def cost(self, sizes: Sizes) -> Cost:
         steps = self.steps or MOST
@@ -93,9 +95,10 @@ class LissaInverse(Inverted):
     def _series(self, V: Float[Tensor, "m P"], rng: np.random.Generator) -> Float[Tensor, "m P"]:
         objective, damping = self.curvature.objective, self.settings.damping
         n, x, norm = len(objective.reading), V.clone(), V.norm(dim=1)
+        weight = self.settings.batch * objective.total_weight / n  # not the batch's own, whose ratio would be biased
         for step in range(self.steps):
             batch = objective.reading.at(rng.integers(0, n, self.settings.batch).tolist())
-            Hx = self.curvature.on(batch, x) / float(batch.weights.sum()) + (objective.l2 + damping) * x
+            Hx = self.curvature.on(batch, x) / weight + (objective.l2 + damping) * x
             x = V + x - Hx / self.scale
             if not bool((x.norm(dim=1) <= 10 * norm * (step + 2)).all()):
                 raise ConvergenceError(

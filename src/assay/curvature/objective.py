@@ -183,7 +183,9 @@ class NetworkObjective:
         theta = {name: p.clone().requires_grad_() for name, p in self.theta.items()}
         with self.evaluating(), torch.enable_grad():
             found = self.losses(theta, batch.inputs, batch.targets)
-            slopes: Any = torch.autograd.grad(found.sum(), list(theta.values()), allow_unused=True)
+            slopes: Any = [None] * len(theta)
+            if found.requires_grad:
+                slopes = torch.autograd.grad(found.sum(), list(theta.values()), allow_unused=True)
         together = found.detach()
         unused = [name for name, gradient in zip(theta, slopes, strict=True) if gradient is None]
         if unused:
@@ -206,6 +208,8 @@ class NetworkObjective:
         with self.evaluating():
             bad = (~self.losses(self.theta, batch.inputs, batch.targets).isfinite()).nonzero()
         where = f"the batch of samples {batch.first} to {batch.first + len(batch) - 1}"
+        if batch.chosen is not None:
+            where = f"a batch of {len(batch)} chosen samples"
         if not len(bad):
             raise SourceError(f"{where}: the losses are finite but their derivatives are not; look for a square root "
                               "or a division at zero in the model or its loss")  # fmt: skip
@@ -213,7 +217,7 @@ class NetworkObjective:
         inputs = [x[row] for x in tensors_of(batch.inputs) if x.is_floating_point()]
         why = "its input is not finite" if any(not bool(x.isfinite().all()) for x in inputs) else "its input is finite"
         raise SourceError(
-            f"{self.reading.examples.where(batch.first + row)}, in {where}, has a loss that is not finite ({why}); "
+            f"{self.reading.examples.where(batch.position(row))}, in {where}, has a loss that is not finite ({why}); "
             "drop it, or repair it"
         )
 

@@ -31,19 +31,24 @@ class OnModel:
 class OutputLoss:
     """`function(z, y) → [b]`; `class_weight` goes into the weights of the samples, as in torch's weighted mean.
 
-    `root(z) → [b, R, C]` with `Σ_r root_r root_rᵀ = S` where it is known in closed form; else S is decomposed.
+    Samples labelled `ignored` have the weight 0 and do not count in N, as in torch. `root(z) → [b, R, C]` with
+    `Σ_r root_r root_rᵀ = S` where it is known in closed form; else S is decomposed.
     """
 
     function: PerSample
     class_weight: Float[Tensor, " C"] | None = None
     root: Callable[[Tensor], Tensor] | None = None
+    ignored: int | None = None
 
     def roots(self, z: Tensor, y: Tensor) -> Float[Tensor, "b R C"]:
-        """Rows whose outer products sum to S, over flattened outputs; negative curvature of S counts as none."""
+        """Rows whose outer products sum to S, over flattened outputs; negative curvature of S counts as none.
+
+        Where no closed form is known they are those of `S^½`, which is one matrix whatever eigenvectors were found.
+        """
         if self.root is not None and z.ndim == 2:
             return self.root(z)
         values, vectors = torch.linalg.eigh(self.curvature(z, y))
-        return values.clamp(min=0).sqrt()[..., None] * vectors.mT
+        return (vectors * values.clamp(min=0).sqrt()[..., None, :]) @ vectors.mT
 
     def curvature(self, z: Tensor, y: Tensor) -> Float[Tensor, "b C C"]:
         """S of each sample, over its flattened outputs."""
@@ -52,7 +57,7 @@ class OutputLoss:
         def one(flat: Tensor, target: Tensor) -> Tensor:
             return self.function(flat.reshape(1, *shape), target[None])[0]
 
-        return vmap(hessian(one))(z.flatten(1), y)
+        return vmap(hessian(one))(z.reshape(len(z), -1), y)
 
 
 def softmax_root(z: Float[Tensor, "b C"]) -> Float[Tensor, "b C C"]:
@@ -70,15 +75,12 @@ def _identity_root(scale: Callable[[int], float]) -> Callable[[Tensor], Tensor]:
 
 
 def _logistic(z: Tensor, y: Tensor) -> Tensor:
-    return (
-        functional.binary_cross_entropy_with_logits(z, y.to(z.dtype).reshape(z.shape), reduction="none")
-        .flatten(1)
-        .sum(1)
-    )
+    found = functional.binary_cross_entropy_with_logits(z, y.to(z.dtype).reshape(z.shape), reduction="none")
+    return found.reshape(len(z), -1).sum(1)
 
 
 def _linear(z: Tensor, y: Tensor) -> Tensor:
-    return (z - y.to(z.dtype).reshape(z.shape)).square().flatten(1).sum(1) / 2
+    return (z - y.to(z.dtype).reshape(z.shape)).square().reshape(len(z), -1).sum(1) / 2
 
 
 def _softmax(z: Tensor, y: Tensor) -> Tensor:
@@ -111,7 +113,7 @@ def output_loss(loss: Any) -> OutputLoss:
         if loss.weight is not None and loss.label_smoothing:
             raise ShapeError("nn.CrossEntropyLoss with weight= and label_smoothing= at once; give a function instead")
         weight = None if loss.weight is None else loss.weight.detach().double().cpu()
-        return OutputLoss(plain, weight, softmax_root)
+        return OutputLoss(plain, weight, softmax_root, loss.ignore_index)
     if isinstance(loss, nn.MSELoss | nn.BCEWithLogitsLoss):
         return OutputLoss(_mean_over_outputs(loss), None, _identity_root(lambda C: 2.0 / C)
                           if isinstance(loss, nn.MSELoss) else None)  # fmt: skip
@@ -128,6 +130,6 @@ def _mean_over_outputs(loss: nn.MSELoss | nn.BCEWithLogitsLoss) -> PerSample:
         plain = nn.BCEWithLogitsLoss(loss.weight, reduction="none", pos_weight=loss.pos_weight)
 
     def function(z: Tensor, y: Tensor) -> Tensor:
-        return plain(z, y.to(z.dtype).reshape(z.shape)).flatten(1).mean(1)
+        return plain(z, y.to(z.dtype).reshape(z.shape)).reshape(len(z), -1).mean(1)
 
     return function

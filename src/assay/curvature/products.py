@@ -1,10 +1,11 @@
 """Curvature as an operator: products with blocks of vectors, streamed over the data in bounded memory.
 
-    Hessian        H v = (1/N) Σ w_i ∇²ℓ_i v + l2 ∘ v            forward-over-reverse: `jvp(grad)` (Pearlmutter 1994)
+    Hessian        H v = (1/N) Σ w_i ∇²ℓ_i v + l2 ∘ v            forward-over-reverse (Pearlmutter 1994)
     Gauss-Newton   G v = (1/N) Σ w_i J_iᵀ S_i J_i v + l2 ∘ v     `jvp`, then the loss's own curvature, then `vjp`
 
 (Schraudolph 2002.) For a loss convex in the outputs G is positive semi-definite, and equals H where the outputs are
-linear in θ.
+linear in θ. Of a single vector the Hessian product is the tangent of a plain backward pass, which frees what it has
+used; of several, `vmap` over `jvp(grad)`, which shares everything that does not depend on the vector.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.func import grad, jvp, vjp, vmap
 
 from ..errors import ShapeError
@@ -24,6 +26,7 @@ from .output_loss import OnModel
 from .reading import Batch
 
 VECTORS = 32  # right-hand sides that go through the network together, at most
+TOGETHER = 2**14  # samples × vectors of a block, at most: beyond, every tensor is mapped anew and twice as slow
 FIXED, EACH = 6.0, 6.0  # memory of a product in units of the kept activations: once, and for each vector
 
 Named = dict[str, Tensor]
@@ -60,7 +63,7 @@ class Hessian:
         """`Σ w_i ∇²ℓ_i V` over a batch alone: neither divided nor penalised."""
         return _on(self.objective, batch, V, self._linear)
 
-    def _linear(self, batch: Batch) -> Linear:
+    def _linear(self, batch: Batch, vectors: int) -> Linear:
         objective = self.objective
         if not objective.tactics.twice:
             _differentiate_twice(objective, batch.rows(0, 2))
@@ -72,6 +75,8 @@ class Hessian:
         if objective.tactics.reverse:
             back = vjp(slope, objective.theta)[1]
             return lambda v: back(v)[0]
+        if vectors == 1 or objective.tactics.single:
+            return lambda v: _tangent_of_gradient(objective, batch, v)
         return lambda v: jvp(slope, (objective.theta,), (v,))[1]
 
 
@@ -97,7 +102,8 @@ class GaussNewton:
         """`Σ w_i J_iᵀ S_i J_i V` over a batch alone."""
         return _on(self.objective, batch, V, self._linear)
 
-    def _linear(self, batch: Batch) -> Linear:
+    def _linear(self, batch: Batch, vectors: int) -> Linear:
+        del vectors
         objective = self.objective
         assert not isinstance(objective.loss, OnModel)
         function = objective.loss.function
@@ -122,8 +128,18 @@ class GaussNewton:
         return push_reverse if objective.tactics.reverse else push
 
 
+def _tangent_of_gradient(objective: NetworkObjective, batch: Batch, v: Named) -> Named:
+    """`Σ w_i ∇²ℓ_i v` by plain autograd on dual numbers: less memory and time than `torch.func`, one v at a time."""
+    with torch.enable_grad(), forward_ad.dual_level():
+        theta = {name: forward_ad.make_dual(p.clone().requires_grad_(), v[name]) for name, p in objective.theta.items()}
+        found: Any = torch.autograd.grad(objective.weighted(theta, batch), list(theta.values()), allow_unused=True)
+        moved = [None if g is None else forward_ad.unpack_dual(g).tangent for g in found]
+    return {name: torch.zeros_like(p) if t is None else t.detach()
+            for (name, p), t in zip(objective.theta.items(), moved, strict=True)}  # fmt: skip
+
+
 def _streamed(
-    objective: NetworkObjective, V: Float[Tensor, "m P"], linear: Callable[[Batch], Linear]
+    objective: NetworkObjective, V: Float[Tensor, "m P"], linear: Callable[[Batch, int], Linear]
 ) -> Float[Tensor, "m P"]:
     if V.shape[1] != objective.P:
         raise ShapeError(f"vectors of {V.shape[1]} numbers, but there are {objective.P} parameters")
@@ -141,7 +157,7 @@ def _streamed(
 
 
 def _on(
-    objective: NetworkObjective, batch: Batch, V: Float[Tensor, "m P"], linear: Callable[[Batch], Linear]
+    objective: NetworkObjective, batch: Batch, V: Float[Tensor, "m P"], linear: Callable[[Batch, int], Linear]
 ) -> Float[Tensor, "m P"]:
     out = torch.zeros_like(V, dtype=torch.float64)
     size = vectors_at_once(objective, len(V))
@@ -155,8 +171,8 @@ def _on(
 
 
 def row_bytes(objective: NetworkObjective, vectors: int) -> float:
-    """Bytes that a product with so many vectors takes for each sample."""
-    return objective.activation_bytes * (FIXED + EACH * vectors)
+    """Bytes that a product with so many vectors takes for each sample; more where a block would be too large."""
+    return max(objective.activation_bytes * (FIXED + EACH * vectors), objective.budget * vectors / TOGETHER)
 
 
 def vectors_at_once(objective: NetworkObjective, wanted: int) -> int:
@@ -166,7 +182,7 @@ def vectors_at_once(objective: NetworkObjective, wanted: int) -> int:
 
 
 def _applied(
-    objective: NetworkObjective, batch: Batch, V: Float[Tensor, "m P"], linear: Callable[[Batch], Linear]
+    objective: NetworkObjective, batch: Batch, V: Float[Tensor, "m P"], linear: Callable[[Batch, int], Linear]
 ) -> Float[Tensor, "m P"]:
     """The operator of one batch on a block of vectors."""
     vectors = objective.parameters.split(V.to(objective.dtype))
@@ -190,7 +206,7 @@ def _backwards(
     objective: NetworkObjective,
     batch: Batch,
     V: Float[Tensor, "m P"],
-    linear: Callable[[Batch], Linear],
+    linear: Callable[[Batch, int], Linear],
     cause: RuntimeError,
 ) -> Float[Tensor, "m P"]:
     """The same by reverse-over-reverse, from here on, and said."""
@@ -213,14 +229,15 @@ def _differentiate_twice(objective: NetworkObjective, batch: Batch) -> None:
             torch.stack(slopes).sum().backward()  # through the whole graph: `grad` would pass a missing derivative by
 
 
-def _mapped(linear: Callable[[Batch], Linear], batch: Batch, vectors: Named, tactics: Tactics) -> Named:
-    apply = linear(batch)
+def _mapped(linear: Callable[[Batch, int], Linear], batch: Batch, vectors: Named, tactics: Tactics) -> Named:
     count = len(next(iter(vectors.values())))
+    apply = linear(batch, count)
     if count > 1 and not tactics.single:
         try:
             return vmap(apply, randomness="error")(vectors)
         except RuntimeError as cause:
             tactics.go_single(cause)
+            apply = linear(batch, 1)
     rows = [apply({name: v[k] for name, v in vectors.items()}) for k in range(count)]
     return {name: torch.stack([row[name] for row in rows]) for name in vectors}
 

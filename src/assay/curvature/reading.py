@@ -24,12 +24,16 @@ HELD = 2**31  # bytes of samples held between passes, at most
 
 
 class Batch(NamedTuple):
-    """b samples as the model takes them, on its device: inputs, targets, weights float64 [b], the first's position."""
+    """b samples as the model takes them, on its device: inputs, targets, weights float64 [b].
+
+    They stand at positions first, first + 1, …, or at `chosen`.
+    """
 
     inputs: Inputs
     targets: Tensor
     weights: Float[Tensor, " b"]
     first: int
+    chosen: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -37,23 +41,30 @@ class Batch(NamedTuple):
     def rows(self, start: int, stop: int) -> Batch:
         """Samples [start, stop) of these."""
         inputs = mapped(self.inputs, lambda x: x[start:stop])
-        return Batch(inputs, self.targets[start:stop], self.weights[start:stop], self.first + start)
+        chosen = None if self.chosen is None else self.chosen[start:stop]
+        return Batch(inputs, self.targets[start:stop], self.weights[start:stop], self.first + start, chosen)
 
     def take(self, rows: Tensor) -> Batch:
-        """Samples at these positions; `first` is of no use then."""
-        return Batch(mapped(self.inputs, lambda x: x[rows]), self.targets[rows], self.weights[rows], 0)
+        """Some of these samples, in another order."""
+        chosen = self.first + rows if self.chosen is None else self.chosen[rows]
+        return Batch(mapped(self.inputs, lambda x: x[rows]), self.targets[rows], self.weights[rows], 0, chosen)
+
+    def position(self, row: int) -> int:
+        """Where a row of the batch stands among all samples."""
+        return self.first + row if self.chosen is None else int(self.chosen[row])
 
 
 @dataclass(frozen=True)
 class Reading:
     """The samples a network was trained on, as tensors like `like` (floats in its type, on its device).
 
-    `class_weight` multiplies the weight of a sample by that of its class.
+    `class_weight` multiplies the weight of a sample by that of its class; samples labelled `ignored` have none.
     """
 
     examples: Samples
     like: Tensor
     class_weight: Float[Tensor, " C"] | None = None
+    ignored: int | None = None
     held: int = HELD
 
     def __len__(self) -> int:
@@ -68,13 +79,16 @@ class Reading:
 
     @cached_property
     def total_weight(self) -> float:
-        """`N = Σ w`."""
-        return float(sum(float(batch.weights.sum()) for batch in self.batches()))
+        """`N = Σ w`; raises `SourceError` where no sample has any weight."""
+        total = float(sum(float(batch.weights.sum()) for batch in self.batches()))
+        if not total > 0:
+            raise SourceError(f"all {len(self)} samples have the weight 0 (or a label that the loss ignores)")
+        return total
 
     @cached_property
     def _whole(self) -> Batch | None:
         """All samples, where they are in memory already or fit."""
-        if (found := _in_memory(self.examples)) is not None:
+        if (found := _in_memory(self.examples)) is not None and not self._grows(found[0]):
             return self._placed(*found, 0)
         first = self._of(next(self.examples.blocks()), 0)
         size = sum(x.numel() * x.element_size() for x in tensors_of(first.inputs)) / len(first)
@@ -90,6 +104,12 @@ class Reading:
             torch.cat([part.weights for part in parts]),
             0,
         )
+
+    def _grows(self, inputs: Inputs) -> bool:
+        """Whether inputs must be copied to be placed, and then are too large to hold: float16 mapped from disk."""
+        given = [x for x in tensors_of(inputs) if x.is_floating_point()]
+        copied = [x for x in given if x.dtype != self.like.dtype or x.device != self.like.device]
+        return sum(x.numel() for x in copied) * self.like.element_size() > self.held
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """All samples from position `start` on, in order, in batches of any size; cut them with `Batch.rows`."""
@@ -117,7 +137,17 @@ class Reading:
             torch.cat([part.targets for part in parts]),
             torch.cat([part.weights for part in parts]),
             0,
+            torch.tensor(positions, device=self.like.device),
         )
+
+    def telling(self, rows: int) -> Iterator[Batch]:
+        """What these samples are told from others by: all where they are held, else the first and some drawn ones."""
+        if self._whole is not None:
+            yield self._whole
+            return
+        yield next(self.batches()).rows(0, rows)
+        if isinstance(self.examples, Examples):
+            yield from self.sampled(min(rows, len(self)), 0).batches()
 
     def sampled(self, rows: int, seed: int) -> Reading:
         """A seeded subsample without replacement, in order; raises `ShapeError` where it cannot be taken."""
@@ -150,8 +180,14 @@ class Reading:
             raise SourceError(
                 f"{self.examples.where(first + row)} has the weight {float(w[row]):g}; weights are finite, not negative"
             )
+        codes = targets.cpu()
+        if self.ignored is not None and codes.ndim == 1 and not codes.is_floating_point():
+            w = w * (codes != self.ignored)
         if self.class_weight is not None:
-            w = w * self.class_weight[targets.long().flatten().cpu()]
+            if codes.ndim != 1 or codes.is_floating_point():
+                raise ShapeError("weights of classes need labels that are class codes, one a sample; give weights=")
+            known = (codes >= 0) & (codes < len(self.class_weight))
+            w = w * self.class_weight[codes.long().where(known, 0)]  # a code out of range is the loss's to refuse
 
         def placed(value: Tensor) -> Tensor:
             return value.to(self.like.device, self.like.dtype if value.is_floating_point() else value.dtype)

@@ -111,10 +111,11 @@ class WideHead:
 
     @cached_property
     def _inverse(self) -> Float[Tensor, "C k"]:
-        total = self.eigenvalues + self.l2 + self.damping
-        if float(total.min()) <= torch.finfo(torch.float32).eps * float(total.max()):
+        values = self.eigenvalues
+        total = values + self.l2 + self.damping
+        if not self.l2 + self.damping and float(values.min()) <= torch.finfo(torch.float32).eps * float(values.max()):
             raise SingularCurvatureError(
-                f"the head's curvature is singular (smallest eigenvalue {float(total.min()):.1e}): a softmax does not "
+                f"the head's curvature is singular (smallest eigenvalue {float(values.min()):.1e}): a softmax does not "
                 "change when all logits move; give l2= or damping=",
                 size=total.numel(),
             )
@@ -126,7 +127,7 @@ class WideHead:
         inverse, found = self._inverse, torch.empty(len(self), dtype=torch.float64)
         start = 0
         for h, p, y in self._blocks():
-            turned = (p @ Q_b - Q_b[y]).square()
+            turned = (_residual(p, y) @ Q_b).square()
             found[start : start + len(y)] = torch.linalg.vecdot(turned @ inverse, (h @ Q_a).square())
             start += len(y)
         return found
@@ -135,3 +136,12 @@ class WideHead:
         """The matrix products of all three passes: logits three times, moments, rotations, forms."""
         n, k, C = len(self), self._V.shape[1], len(self._V)
         return 2.0 * n * (3 * k * C + (k * k + C * C) + (k * k + 2 * C * C + k * C) + (k * k + C * C + k * C))
+
+
+def _residual(p: Float[Tensor, "b C"], y: Int64[Tensor, " b"]) -> Float[Tensor, "b C"]:
+    """`p − e_y`, its own class from the others: `p_y − 1` cancels where the head is sure."""
+    r = p.clone()
+    own = torch.arange(len(y))
+    r[own, y] = 0.0
+    r[own, y] = -r.sum(1)
+    return r

@@ -82,8 +82,8 @@ class Influence:
         parameters = choose(model, params)
         like = next(value for name, value in model.named_parameters() if name == parameters.names[0]).detach()
         parsed = loss if isinstance(loss, OnModel) else output_loss(loss)
-        class_weight = None if isinstance(parsed, OnModel) else parsed.class_weight
-        reading = Reading(open_examples(data, ids=ids, weights=weights), like, class_weight)
+        class_weight, ignored = (None, None) if isinstance(parsed, OnModel) else (parsed.class_weight, parsed.ignored)
+        reading = Reading(open_examples(data, ids=ids, weights=weights), like, class_weight, ignored)
         penalty = parameters.coefficients(l2).to(like.device)
         self.objective = NetworkObjective(model, parsed, reading, parameters, penalty, budget)
         self.objective.check()
@@ -135,9 +135,13 @@ class Influence:
         return found
 
     def diagnose(self) -> Diagnosis:
-        """What the inverse found, with its stated error."""
-        found = self.inverted.diagnose()
-        return found if self.error is None else replace(found, sentences=(*found.sentences, self.error.sentence))
+        """What the inverse found, over which samples, with its stated error."""
+        found, said = self.inverted.diagnose(), ()
+        if self.sample is not None:
+            said = (f"Curvature summed over {self.sample:,} of {len(self.ids):,} samples (seed {self.seed}).",)
+        if self.error is not None:
+            said = (*said, self.error.sentence)
+        return replace(found, sentences=(*found.sentences, *said))
 
     def self_influence(self) -> SelfInfluence:
         """Cook's distance `g_iᵀ (H + damping I)⁻¹ g_i` of every sample for these parameters."""
@@ -213,7 +217,15 @@ class Influence:
 
     def _own_effect(self, relative: RelatIF) -> Float[Tensor, " n"]:
         if relative is RelatIF.LOSS:
-            return self._own.value.cpu().clamp(min=1e-300).sqrt()
+            own = self._own.value.cpu()
+            if len(below := (own < 0).nonzero()):
+                raise SingularCurvatureError(
+                    f"{self.objective.reading.examples.where(int(below[0]))} has the self-influence "
+                    f"{float(own[below[0]]):.2e}, below zero, as {len(below)} of {len(own)} have: it has no root to "
+                    "divide by; raise damping=, give curvature=GaussNewton, or RelatIF.THETA",
+                    size=self.objective.P,
+                )
+            return own.clamp(min=1e-300).sqrt()
         inverted = self.inverted.for_many(len(self.ids))
         norms = [inverted.solve(G).value.norm(dim=1) for G in every_gradient(self.objective)]
         return torch.cat(norms).cpu().clamp(min=1e-300)

@@ -61,6 +61,7 @@ def claim(out: Path, *, overwrite: bool) -> Path:
         raise OutputError(f"{out} is there and holds something else; name another folder")
     if done and not overwrite:
         raise OutputError(f"{out} holds finished scores; name another folder, or pass --overwrite")
+    (out / INFO).unlink(missing_ok=True)  # what is written anew is not finished until it stands there again
     (out / WORK).mkdir(parents=True, exist_ok=True)
     return out / WORK
 

@@ -70,7 +70,7 @@ export class Chart {
       pen.fill();
       if (!flagged[i]) continue;
       pen.globalAlpha = 1;
-      pen.lineWidth = 1.6;
+      pen.lineWidth = 1.3;
       pen.strokeStyle = ink;
       pen.stroke();
     }

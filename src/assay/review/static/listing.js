@@ -1,7 +1,7 @@
 /** Reads the list page by page, in both directions, as far as the expert scrolls. */
 import { get } from "./api.js";
 import { byId, notice } from "./dom.js";
-import { filters, state } from "./state.js";
+import { filters } from "./state.js";
 import { count, text } from "./words.js";
 
 const PAGE = 120;
@@ -74,6 +74,6 @@ export class Listing {
 
   #take(answer) {
     this.total = answer.total;
-    byId("total").textContent = `${count(answer.total)} ${state.status === "open" ? "open" : answer.total === 1 ? "sample" : "samples"}`;
+    byId("total").textContent = `${count(answer.total)} in this list`;
   }
 }

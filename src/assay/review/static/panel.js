@@ -1,5 +1,5 @@
 /** The current sample: what it is, what is said of it, what was decided. */
-import { latest } from "./api.js";
+import { address, latest } from "./api.js";
 import { standing } from "./cell.js";
 import { bdi, byId, el, glyph, settled } from "./dom.js";
 import { digits } from "./words.js";
@@ -8,7 +8,7 @@ import { state } from "./state.js";
 import { thumbnail } from "./thumbs.js";
 import { KINDS, clock, count, figure, inWords, percent, text } from "./words.js";
 
-const CLASSES = 10; // shown with their probability, most probable first
+const CLASSES = 7; // shown with their probability, most probable first, the given one among them
 const SCORES = [
   ["mislabeled_score", "✖", "mislabeled"],
   ["under_represented_score", "◆", "under-represented"],
@@ -47,7 +47,7 @@ function head(item, sample) {
     item.held_out ? el("p", { class: "aside" }, "held out: the head was not trained on it") : null,
     decided(item, sample),
   );
-  if (session.media !== "image") return el("div", { class: "head" }, facts);
+  if (session.media !== "image") return el("div", { class: "head plain" }, facts);
   const image = thumbnail(item.row, 384, `Sample ${item.id}, labelled ${item.given}`, true);
   const button = el("button", { type: "button", class: "picture", id: "picture", "aria-label": "Enlarge the picture" }, image);
   button.addEventListener("click", () => zoom(item));
@@ -75,14 +75,18 @@ function meter(share, name) {
 
 function probabilities(sample, relabel) {
   if (!sample.probabilities?.length) return null;
-  const rows = sample.probabilities.slice(0, CLASSES).map(({ label, p }) => {
-    const is = label === text(sample.given) ? "given" : label === text(sample.suggested) ? "suggested" : "";
+  const given = text(sample.given);
+  const first = sample.probabilities.slice(0, CLASSES);
+  const own = sample.probabilities.find(({ label }) => label === given);
+  if (own && !first.includes(own)) first[CLASSES - 1] = own;
+  const rows = first.map(({ label, p }) => {
+    const is = label === given ? "given" : label === text(sample.suggested) ? "suggested" : "";
     const key = keysOf.get(label);
-    const button = el("button", { type: "button", class: "class", title: `relabel as ${label}`, on: { click: () => relabel(label) } }, key ? el("kbd", {}, key) : null, bdi(label), is ? el("small", {}, ` ${is}`) : null);
+    const button = el("button", { type: "button", class: "class", title: `relabel as ${label}`, on: { click: () => relabel(label) } }, key ? el("kbd", {}, key) : null, is === "suggested" ? [glyph("→"), el("span", { class: "sr" }, "suggested")] : null, bdi(label), is === "given" ? el("small", {}, " given") : null);
     return el("li", { class: is }, button, meter(p, is), el("span", { class: "number" }, percent(p)));
   });
   const more = sample.probabilities.length - rows.length;
-  return el("section", { class: "block" }, el("h3", {}, "Without the sample the model says"), el("ol", { class: "classes" }, rows), more > 0 ? el("p", { class: "aside" }, `and ${more} more: find them with /`) : null);
+  return el("section", { class: "block" }, el("h3", {}, "The model, without it"), el("ol", { class: "classes" }, rows), more > 0 ? el("p", { class: "aside" }, `and ${more} more: find them with /`) : null);
 }
 
 function scores(sample) {
@@ -115,10 +119,11 @@ function fields(sample) {
   const rows = sample.fields.map(({ name, value, quantile }) => {
     const place = quantile === null || quantile === undefined ? null : el("span", { class: "place", role: "img", "aria-label": `above ${percent(quantile)} of the samples`, title: `above ${percent(quantile)} of the samples` }, el("span"));
     if (place) place.firstChild.style.left = `${100 * quantile}%`;
-    return el("tr", {}, el("th", { scope: "row" }, bdi(name)), el("td", { class: "value" }, bdi(value)), el("td", {}, place));
+    return el("tr", {}, el("th", { scope: "row" }, bdi(name)), el("td", { class: "value" }, bdi(typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value)), el("td", {}, place));
   });
   const table = el("table", { class: "fields" }, el("caption", { class: "sr" }, "The sample's values and their place among all samples"), el("tbody", {}, rows));
-  return el("section", { class: "block wide" }, el("h3", {}, session.table ? "Values, and their place among all samples" : "The sample"), table);
+  const cut = session.table ? el("a", { class: "cut", href: address("/regions", { row: sample.row }) }, "cut through it") : null;
+  return el("section", { class: "block wide" }, el("h3", {}, session.table ? "Values, and their place among all samples" : "The sample", cut), table);
 }
 
 export function zoom(item) {

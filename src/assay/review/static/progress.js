@@ -3,7 +3,7 @@ import { byId, el, svg } from "./dom.js";
 import { session } from "./session.js";
 import { count, percent } from "./words.js";
 
-const [WIDTH, HEIGHT] = [216, 104];
+const [WIDTH, HEIGHT] = [216, 92];
 const PAD = { left: 26, right: 6, top: 6, bottom: 16 };
 
 /** A round number just above `value`. */
@@ -45,8 +45,8 @@ function curve(progress) {
   return svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Yield curve: ${words}` }, parts);
 }
 
-function expected({ next, enough, reviewed }) {
-  if (!enough || !next) return `Not enough reviewed to say what the next 100 hold (${count(reviewed)} of 30).`;
+function expected({ next, enough }) {
+  if (!enough || !next) return "";
   const range = `${Math.round(next.low)} to ${Math.round(next.high)}`;
   return `Next ${next.samples}: about ${Math.round(next.expected)} finds (${range}).`;
 }
@@ -57,8 +57,8 @@ export function drawProgress(progress) {
   const share = reviewed ? ` (${percent(finds / reviewed)})` : "";
   const parts = [
     el("p", {}, el("b", {}, count(finds)), ` finds in `, el("b", {}, count(reviewed)), ` reviewed${share}`),
-    curve(progress),
-    el("p", {}, expected(progress)),
+    reviewed ? curve(progress) : "",
+    expected(progress) ? el("p", {}, expected(progress)) : "",
     progress.stop.sentence ? el("p", { class: progress.stop.suggested ? "stop" : "aside" }, progress.stop.sentence) : "",
   ];
   byId("yield").replaceChildren(...parts);

@@ -31,7 +31,7 @@ function chosen(item) {
   panel.show(item);
   const many = grid.selection.length;
   byId("range").hidden = many < 2;
-  byId("range").textContent = `${count(many)} chosen: a key decides all of them, Esc gives them up`;
+  byId("range").textContent = `${count(many)} chosen: a key decides all, Esc none`;
   byId("place").textContent = item ? `rank ${count(item.rank)}` : "";
 }
 

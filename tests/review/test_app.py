@@ -134,7 +134,7 @@ def test_who_is_not_named_is_asked(evil_audit):
     with serving(evil_audit, user=None) as server:
         assert server.get("/api/session").json["user"] is None
         answer = server.post("/api/decide", {"rows": [1], "action": "keep"})
-        assert (answer.status, answer.json["error"]) == (400, "say who you are first (POST /api/user)")
+        assert (answer.status, answer.json["error"]) == (400, "say who you are first")
 
 
 def test_keys_are_kept_for_a_user(server: Serving):

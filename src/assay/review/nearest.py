@@ -51,15 +51,34 @@ def neighbours(audit: Audit, row: int) -> list[dict[str, Any]]:
     return [{"row": k, "distance": value**0.5} for value, k in best]
 
 
-def probabilities(audit: Audit, row: int) -> list[dict[str, Any]]:
-    """Each class with its probability were the sample left out, the most probable first; [] for a regression."""
-    head, curvature = state_of(audit)
+@once
+def _judge(audit: Audit) -> tuple[Head, Curvature]:
+    """The head that labels were judged by: the trimmed one where there is one."""
+    folder = audit.folder
+    if not folder.trimmed_head.exists():
+        return state_of(audit)
+    head, curvature = load_state(folder.trimmed_head, folder.trimmed_curvature)
+    curvature.prepare()
+    return head, curvature
+
+
+def probabilities(audit: Audit, row: int, label_score: float) -> list[dict[str, Any]]:
+    """Each class with its probability were the sample left out, the most probable first; [] for a regression.
+
+    A sample that the trimmed head did not see has nothing to leave out: its weight there is zero. Whether it saw it is
+    told by `label_score`, the probability that the audit found for the given label.
+    """
+    head, curvature = _judge(audit)
     if head.vocabulary is None:
         return []
     batch = audit.source.take([row])
-    scores = read_scores(head.family, curvature, head.V, head.design.matrix(batch.x), batch.y, batch.w)
-    logits = torch.where(scores.loo_logits.isnan(), scores.logits, scores.loo_logits)
-    p = head.family.probabilities(logits)[0].tolist()
+    H = head.design.matrix(batch.x)
+    found: list[Any] = []
+    for w in (batch.w, torch.zeros_like(batch.w)):
+        scores = read_scores(head.family, curvature, head.V, H, batch.y, w)
+        logits = torch.where(scores.loo_logits.isnan(), scores.logits, scores.loo_logits)
+        found.append(head.family.probabilities(logits)[0].tolist())
+    p = min(found, key=lambda one: abs(one[int(batch.y[0])] - label_score))
     ranked = sorted(zip(head.vocabulary, p, strict=True), key=lambda pair: -pair[1])
     return [{"label": str(label), "p": value} for label, value in ranked]
 

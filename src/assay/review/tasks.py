@@ -30,7 +30,7 @@ def picture(audit: Audit, row: int, side: int) -> bytes | None:
     return None if png is None else as_png(png, side)
 
 
-def sample(audit: Audit, row: int) -> dict[str, Any]:
+def sample(audit: Audit, row: int, label_score: float) -> dict[str, Any]:
     """Its fields, each with its place among all samples, its classes by probability, and whether it has a picture.
 
     `missing` says why the fields are not there, where the data are gone or were never files.
@@ -44,7 +44,7 @@ def sample(audit: Audit, row: int) -> dict[str, Any]:
         {"name": name, "value": plain(value), "quantile": places.get(name)} for name, value in rendered.fields.items()
     ]
     try:
-        classes = nearest.probabilities(audit, row)
+        classes = nearest.probabilities(audit, row, label_score)
     except SourceError:  # the features are computed anew, by a network that is not here
         classes = []
     return {"fields": fields, "png": rendered.png is not None, "probabilities": classes, "missing": None}

@@ -51,7 +51,7 @@ def application(site: Site, hosts: Iterable[str]) -> App:
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, AssayError)
-        return refused(error)
+        return refused(site, error)
 
     async def none_such(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500

@@ -118,7 +118,7 @@ async def keys(request: Request) -> Response:
 def _who(request: Request) -> str:
     who = site_of(request).who(request)
     if who is None:
-        raise ShapeError("say who you are first (POST /api/user)")
+        raise ShapeError("say who you are first")
     return who
 
 

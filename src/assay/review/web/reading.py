@@ -65,7 +65,8 @@ def sample(request: Request) -> Response:
     item = view.items(queue_of(word(request.query_params.get("queue"))), [row])[0]
     shown = {name: scores[name] for name in SHOWN}
     shown["cooks_rank"] = view.rank(row)
-    found = site.worker.call("sample", row)
+    found = site.worker.call("sample", row, scores["label_score"])
+    found["missing"] = None if found["missing"] is None else site.unplaced(found["missing"])
     more = {"scores": shown, "words": words_of(shown, view.shards.info), **found}
     history = [told(one) for one in view.decisions.history(row)]
     return JSONResponse(finite({**item, **more, "history": history}))

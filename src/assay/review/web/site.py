@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from ...errors import AssayError, OutputError, ShapeError, UnknownIdError
 from ..guard import HEADER, Refusal, Secrets
 from ..progress import Progress
 from ..queue import QUEUES
+from ..shards import Shards
 from ..view import View
 from ..worker import Worker
 
@@ -55,6 +56,14 @@ class Site:
     def name_cookie(self, response: Response, name: str) -> Response:
         response.set_cookie(self.user_cookie, quote(name), httponly=True, samesite="strict", path="/")
         return response
+
+    def unplaced(self, message: str) -> str:
+        """What the page may be told of an error."""
+        return unplaced(message, self._folders)
+
+    @cached_property
+    def _folders(self) -> tuple[str, ...]:
+        return folders_of(self.view.shards, self.exports.absolute())
 
     @cached_property
     def progress(self) -> Progress:
@@ -115,15 +124,27 @@ def status_of(error: Exception) -> int:
     return 409 if isinstance(error, OutputError) else 422
 
 
-def unplaced(message: str) -> str:
+def folders_of(shards: Shards, *more: Path) -> tuple[str, ...]:
+    """The folders that an error of this audit may name, the longest first."""
+    store = shards.info["source"]["store"]
+    files: Any = store.get("files") or [store.get("path") or "."]
+    named = [Path(str(file)).parent for file in (files.values() if isinstance(files, dict) else files)]
+    places = {*named, *more, shards.path.absolute(), shards.path.resolve(), Path.cwd(), Path.home()}
+    texts = {str(folder) for place in places for folder in (place, *place.parents)} - {"/", "."}
+    return tuple(sorted(texts, key=len, reverse=True))
+
+
+def unplaced(message: str, folders: Sequence[str]) -> str:
     """A sentence without the folders of this machine: files keep their names alone."""
-    return re.sub(r"(?:[A-Za-z]:)?(?:[\\/][^\s\\/:;,'\"()]+)*[\\/](?=[^\s\\/:;,'\"()])", "", message)
+    for folder in folders:
+        message = message.replace(f"{folder}/", "").replace(folder, Path(folder).name)
+    return re.sub(r"(?:[A-Za-z]:)?(?:[\\/][^\s\\/:;,'\"()]+)+[\\/](?=[^\s\\/:;,'\"()])", "", message)
 
 
-def refused(error: AssayError) -> Response:
+def refused(site: Site, error: AssayError) -> Response:
     """An error of ours as JSON; what it says in full goes to the terminal."""
     print(f"assay: {error}", file=sys.stderr)
-    return JSONResponse({"error": unplaced(str(error))}, status_of(error))
+    return JSONResponse({"error": site.unplaced(str(error))}, status_of(error))
 
 
 def told(pages: jinja2.Environment, refusal: Refusal, path: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,7 +1,11 @@
 """Triage by keyboard in a real browser: decisions, undo, bursts, ranges, and where the expert was."""
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from browsing import cell, current, expert, log, saved, served, standing, until, visit
+
+from assay.datasets.digits import digits
 
 MANY = 200
 
@@ -143,3 +147,29 @@ def test_a_refused_decision_comes_back(page, wrong):
     page.wait_for_selector(f"{cell(row)}[data-state=saved]")
     page.keyboard.press("z")
     saved(page)
+
+
+def test_two_hundred_digits_are_triaged_by_keyboard_and_exported_mended(browser, digits_audit, tmp_path):
+    """The expert knows the digits: keeps what is labelled rightly, presses the digit where not. 5 % were flipped."""
+    data = digits(0.05, seed=0)
+    with served(digits_audit.path, tmp_path) as server, expert(browser, server, "Ann") as page:
+        seen = []
+        for queue in ("mislabeled", "boundary"):
+            visit(page, f"/?queue={queue}&status=open")
+            for _ in range(110):
+                row = current(page)
+                if row in seen:  # the end of the list
+                    break
+                seen.append(row)
+                page.keyboard.press("k" if data.labels[row] == data.truth[row] else str(data.truth[row]))
+            saved(page)
+        assert len(seen) >= MANY
+        visit(page, "/export")
+        page.click("#write")
+        page.wait_for_selector("#result[data-state=done]")
+        cleaned = pq.read_table(tmp_path / "audit-export" / "cleaned.parquet")
+        mended = np.array(cleaned["corrected_label"].to_pylist(), int)
+        assert cleaned["y"].to_pylist() == data.labels.tolist()  # the data's own labels stay beside
+        wrong = np.flatnonzero(mended != data.truth)
+        assert wrong.tolist() == np.setdiff1d(data.flipped, seen).tolist()
+        assert len(wrong) <= 8 < len(data.flipped) == 90

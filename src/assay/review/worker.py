@@ -30,9 +30,19 @@ class Worker:
         except BrokenExecutor:  # killed, by this call or by somebody
             return pool.submit(perform, self.path, name, arguments).result()
 
+    def warm(self) -> None:
+        """Has both processes started and the audit opened there: the first sample need not wait for it."""
+        for pool in (self._quick, self._long):
+            pool.submit(open_there, self.path)
+
     def close(self) -> None:
         for pool in (self._quick, self._long):
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def open_there(path: str) -> None:
+    """In the process over there, before anything is asked."""
+    import_module(".tasks", __package__).audit_at(path)
 
 
 def perform(path: str, name: str, arguments: tuple[Any, ...]) -> Any:

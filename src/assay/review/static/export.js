@@ -4,10 +4,10 @@ import { byId, el } from "./dom.js";
 import { count } from "./words.js";
 
 const FORMATS = {
-  parquet: ["cleaned.parquet", "The data with the decisions as extra columns; what was dropped is left out."],
+  parquet: ["cleaned.parquet", "The data, with what was found and decided as extra columns: corrected_label and kept among them."],
   csv: ["cleaned.csv", "The same as text; cells that a spreadsheet would run as formulas are escaped."],
   jsonl: ["decisions.jsonl", "Every decision, one a line: who, when, what, from what."],
-  images: ["cleaned-images", "A folder of images, one folder a class, with the labels corrected."],
+  images: ["cleaned-images", "The images that are kept, one folder a class, by their corrected labels."],
   subset: ["subset", "keep_idx.npy and labels.npy, and the three lines that use them in a torch Subset."],
   needs: ["needs_data.csv", "The samples and regions that more data are wanted for."],
 };

@@ -119,11 +119,12 @@ function fields(sample) {
   const rows = sample.fields.map(({ name, value, quantile }) => {
     const place = quantile === null || quantile === undefined ? null : el("span", { class: "place", role: "img", "aria-label": `above ${percent(quantile)} of the samples`, title: `above ${percent(quantile)} of the samples` }, el("span"));
     if (place) place.firstChild.style.left = `${100 * quantile}%`;
+    if (typeof value === "string" && value.length > 60) return el("tr", {}, el("td", { colspan: 3 }, el("small", {}, bdi(name)), el("p", { class: "long" }, bdi(value))));
     return el("tr", {}, el("th", { scope: "row" }, bdi(name)), el("td", { class: "value" }, bdi(typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(6)) : value)), el("td", {}, place));
   });
   const table = el("table", { class: "fields" }, el("caption", { class: "sr" }, "The sample's values and their place among all samples"), el("tbody", {}, rows));
   const cut = session.table ? el("a", { class: "cut", href: address("/regions", { row: sample.row }) }, "cut through it") : null;
-  return el("section", { class: "block wide" }, el("h3", {}, session.table ? "Values, and their place among all samples" : "The sample", cut), table);
+  return el("section", { class: "block wide" }, el("h3", {}, session.table ? "Values, and their place among all" : "The sample", cut), table);
 }
 
 export function zoom(item) {

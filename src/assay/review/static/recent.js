@@ -19,7 +19,7 @@ export class Recent {
 
   #draw(decisions) {
     const lines = decisions.slice(0, 10).map((one) => {
-      const words = [glyph(`${ACTIONS[one.action]?.glyph ?? "·"} `), bdi(one.id), " ", el("span", {}, bdi(inWords(one)))];
+      const words = [glyph(`${ACTIONS[one.action]?.glyph ?? "·"} `), bdi(one.region ? "region" : one.id), " ", el("span", {}, bdi(inWords(one)))];
       const body = one.row === null || one.row === undefined ? el("span", {}, words) : el("button", { type: "button", class: "link", on: { click: () => this.opened(one.row) } }, words);
       return el("li", { class: one.undone ? "undone" : "", data: { action: one.action } }, body, el("time", {}, clock(one.when)), one.undone ? el("span", { class: "sr" }, "undone") : null);
     });

@@ -42,6 +42,7 @@ def run(
             server_header=False,
             timeout_graceful_shutdown=2,
         )
+        worker.warm()
         ready(site.secrets.token)
         with suppress(KeyboardInterrupt):  # Ctrl-C is how it ends
             uvicorn.Server(config).run(sockets=[listening])

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from ..errors import OutputError, ShapeError
 from ..sources.picture import as_png
 from ..sources.source import Source
+from ..sources.table import TableSource
 from .decided import Decided, stretches
 from .export import defused
 
@@ -59,7 +60,7 @@ def export_images(
         raise ShapeError(
             "a folder of images has a sub-folder a class, and this audit is a regression; export to .parquet"
         )
-    if source.render(0).png is None:
+    if not isinstance(source, TableSource) or source.render(0).png is None:
         raise ShapeError("these samples have no pictures; export to .parquet or .csv")
     folders = folder_names(classes)
     name = "corrected_label" if decided is not None else "given_label"
@@ -69,10 +70,11 @@ def export_images(
         for folder in folders.values():
             (staging / folder).mkdir()
         for first, table in _stretches(source, shards, decided, "id"):
-            for k, row in enumerate(table.to_pylist()):
+            pictures = source.pictures(first, first + len(table))
+            for k, (row, png) in enumerate(zip(table.to_pylist(), pictures, strict=True)):
                 if row.get("kept", True):
                     path = f"{folders[row[name]]}/{first + k:08d}.png"
-                    (staging / path).write_bytes(as_png(source.render(first + k).png or b""))
+                    (staging / path).write_bytes(as_png(png or b""))
                     cells = [path, first + k, row["id"], row["given_label"], row[name]]
                     listed.writerow([defused(cell) if isinstance(cell, str) else cell for cell in cells])
     return to

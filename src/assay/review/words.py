@@ -11,11 +11,10 @@ def words_of(scores: dict[str, Any], info: dict[str, Any]) -> dict[str, str]:
     regression = info["classes"] is None
     unit = "" if regression else " nats"
     thing = "target" if regression else "label"
-    left_out = scores["loo_loss"]
+    left_out, wrong = scores["loo_loss"], scores["mislabeled_score"]
     return {
-        "mislabeled_score": f"{_strength(scores['mislabeled_score'])}: with the sample left out, its {thing} costs "
-        + ("an unknown loss" if left_out != left_out else f"{left_out:.2g}{unit}")
-        + " (0.5 stands for 1)",
+        "mislabeled_score": f"{_strength(wrong)}: were it left out, its {thing} would cost "
+        f"{wrong / max(1 - wrong, 1e-9):.2g}{unit} (0.5 stands for 1)",
         "under_represented_score": f"{_strength(scores['under_represented_score'])}: the model is "
         f"{scores['logit_variance'] / info['mean_logit_variance']:.2g} times as unsure here as on average "
         "(0.5 stands for 3)",

@@ -1,5 +1,6 @@
 """KFAC and EKFAC: exact where they are, best in their eigenbasis elsewhere, and resumable."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from assay.curvature.objective import Tactics
 from assay.curvature.output_loss import OnModel
 from assay.curvature.products import GaussNewton, Hessian
 from assay.curvature.random_signs import combined, signs
+from assay.curvature.reading import Reading
 from assay.curvature.sums import Checkpoint
+from assay.sources.open_examples import open_examples
 
 
 @pytest.mark.parametrize("method", [KFAC, EKFAC])
@@ -248,27 +251,24 @@ def test_a_small_damping_in_float32_is_no_singularity():
 
 
 class Stopping(torch.utils.data.Dataset):
-    """Samples, of which one stops the reading the first time it comes."""
+    """Samples, of which one stops a reading in order."""
 
     def __init__(self, x, y, at: int | None) -> None:
-        self.x, self.y, self.at, self.read = x, y, at, 0
+        self.x, self.y, self.at, self.read, self.last = x, y, at, 0, -1
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, k):
         self.read += 1
-        if k == self.at:
+        if k == self.at and self.last == k - 1:
             raise KeyboardInterrupt
+        self.last = k
         return self.x[k], int(self.y[k])
 
 
 def test_an_interrupted_computation_goes_on_where_it_stopped(tmp_path: Path):
-    net, x, y = problem("sigmoid", n=60)
-    from dataclasses import replace
-
-    from assay.curvature.reading import Reading
-    from assay.sources.open_examples import open_examples
+    net, x, y = problem("sigmoid", n=200)
 
     def over(data):
         ob = objective(net, x, y)
@@ -276,7 +276,7 @@ def test_an_interrupted_computation_goes_on_where_it_stopped(tmp_path: Path):
         return replace(ob, reading=Reading(examples, next(net.parameters()).detach(), held=0))
 
     keep = Checkpoint(tmp_path / "factors")
-    stopping = Stopping(x, y, 45)
+    stopping = Stopping(x, y, 150)
     with pytest.raises(KeyboardInterrupt):
         EKFAC(0.01, checkpoint=keep).of(GaussNewton(over(stopping)))
     assert (tmp_path / "factors" / "factors.safetensors").exists()
@@ -287,7 +287,7 @@ def test_an_interrupted_computation_goes_on_where_it_stopped(tmp_path: Path):
     )
     whole = Stopping(x, y, None)
     EKFAC(0.01).of(GaussNewton(over(whole)))
-    assert going.read <= whole.read - 20, "what was summed is not read again"
+    assert going.read <= whole.read - 60, "what was summed is not read again"
     again = Stopping(x, y, None)
     assert torch.equal(EKFAC(0.01, checkpoint=keep).of(GaussNewton(over(again))).matrix(), found)
     with torch.no_grad():
@@ -297,3 +297,21 @@ def test_an_interrupted_computation_goes_on_where_it_stopped(tmp_path: Path):
     (tmp_path / "factors" / "factors.safetensors").write_bytes(b"torn")
     with pytest.raises(assay.OutputError, match="damaged"):
         EKFAC(0.01, checkpoint=keep).of(GaussNewton(over(again)))
+
+
+def test_sums_of_another_loss_or_of_other_samples_are_not_gone_on_with(tmp_path: Path):
+    """Also where the first samples are the same, or the loss is a function that has no name."""
+    net, x, y = problem("sigmoid", n=200)
+    keep = Checkpoint(tmp_path)
+    EKFAC(0.01, checkpoint=keep).of(GaussNewton(objective(net, x, y)))
+    moved = x.clone()
+    moved[150] += 1
+    squared = objective(net, x, y, loss=lambda z, t: z.square().sum(1))
+    for other in (squared, objective(net, moved, y)):
+        with pytest.raises(assay.OutputError, match="of another model or loss, other samples"):
+            EKFAC(0.01, checkpoint=keep).of(GaussNewton(other))
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(moved, y), batch_size=16)
+    streamed = objective(net, x, y)
+    reading = Reading(open_examples(loader), x[0], held=0)
+    with pytest.raises(assay.OutputError, match="other samples"):
+        EKFAC(0.01, checkpoint=keep).of(GaussNewton(replace(streamed, reading=reading)))

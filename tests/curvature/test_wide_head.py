@@ -56,3 +56,20 @@ def test_what_does_not_go_together_is_refused():
     ):
         with pytest.raises(error, match=match):
             make()
+
+
+def test_scores_of_a_head_that_is_sure_are_as_exact_as_the_others():
+    """`p_y − 1` in float32 would lose them."""
+    layer, x, _ = head()
+    with torch.no_grad():
+        layer.weight *= 12
+    y = layer(x).argmax(1)
+    wide = WideHead(x.numpy(), y.numpy(), layer.weight, layer.bias, damping=0.1).self_influence()
+    layered = EKFAC(0.1).of(GaussNewton(objective(layer, x, y))).self_influence(objective(layer, x, y)).value
+    assert float(layered.min()) < 1e-13 * float(layered.max())
+    torch.testing.assert_close(wide, layered, rtol=1e-3, atol=0)
+
+
+def test_a_small_damping_is_enough():
+    layer, x, y = head()
+    WideHead(100 * x.numpy(), y.numpy(), layer.weight / 100, layer.bias, damping=1e-5).self_influence()

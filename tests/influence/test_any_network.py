@@ -373,3 +373,60 @@ def test_ids_lead_back_to_the_data_set(trained):
     influence = assay.Influence(net, "softmax", subset, l2=L2, inverse=assay.Dense(0.1))
     assert influence.self_influence().ids.equals(pa.array(range(10, 40)))
     assert influence.group([12, 30]).ids.to_pylist() == [12, 30]
+
+
+def test_a_subsample_is_said(trained):
+    net, x, y, _, _ = trained
+    influence = assay.Influence(net, "softmax", (x, y), l2=L2, inverse=assay.Dense(0.1), sample=30, seed=1)
+    assert "Curvature summed over 30 of 60 samples (seed 1)." in influence.diagnose().sentences
+
+
+def test_a_negative_self_influence_has_no_root_to_divide_by():
+    """An indefinite Hessian; the quotient would be anything."""
+    net, x, y = problem("sigmoid", n=40)
+    influence = assay.Influence(net, "softmax", (x, y), inverse=assay.Dense(1e-3))
+    with pytest.warns(assay.AssayWarning, match="negative eigenvalues"):
+        _ = influence.inverted
+    assert float(influence.self_influence().cooks_distance.min()) < 0
+    with pytest.raises(assay.SingularCurvatureError, match=r"self-influence -.*, below zero, as \d+ of 40 have"):
+        influence.on((x[:2], y[:2]), relative=assay.RelatIF.LOSS)
+    influence.on((x[:2], y[:2]), relative=assay.RelatIF.THETA)
+
+
+QUICK = assay.Dense(0.1), assay.Nystrom(6, 0.1), assay.KFAC(0.1), assay.EKFAC(0.1, draws=1), assay.Jacobi(0.1)
+SLOW = assay.CG(0.1), assay.Arnoldi(6, 0.1), assay.Auto(0.05, 0.1), assay.LiSSA(0.5, batch=8, steps=40, rtol=0.99)
+
+
+@pytest.mark.parametrize(
+    "inverse", [*QUICK, *(pytest.param(inverse, marks=pytest.mark.slow) for inverse in SLOW)],
+    ids=lambda i: type(i).__name__,
+)  # fmt: skip
+def test_every_inverse_gives_the_same_whatever_goes_together(trained, inverse):
+    """1, 7 (the last batch is ragged) and all 16 samples at once."""
+    net, x, y = trained[0], trained[1][:16], trained[2][:16]
+    found = []
+    for rows in (1, 7, 16):
+        made = assay.Influence(net, "softmax", (x, y), l2=L2, inverse=inverse, check=0)
+        made.objective.tactics.rows = rows
+        found.append(made.self_influence().cooks_distance)
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other, rtol=1e-6, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "inverse", [assay.Nystrom(6, 0.1), assay.Arnoldi(6, 0.1), assay.EKFAC(0.1), assay.Jacobi(0.1)],
+    ids=lambda i: type(i).__name__,
+)  # fmt: skip
+def test_the_stated_error_is_the_error(trained, inverse):
+    """On all samples the stated median and scale are those against the dense matrix."""
+    net, x, y, _, _ = trained
+    made = assay.Influence(
+        net, "softmax", (x, y), l2=L2, inverse=inverse, curvature=assay.GaussNewton, check=60, limit=100.0
+    )
+    G, g = dense_gauss_newton(objective(net, x, y, l2=L2), x, y), rows_of(net, x, y)
+    truth_ = torch.linalg.vecdot(torch.linalg.solve(G + 0.1 * torch.eye(len(G), dtype=G.dtype), g.T).T, g)
+    found = made.self_influence().cooks_distance
+    error = (found - truth_).abs() / truth_
+    assert made.error.median == pytest.approx(float(error.median()), rel=1e-3)
+    assert made.error.p95 == pytest.approx(float(error.quantile(0.95)), rel=1e-3)
+    assert made.error.scale == pytest.approx(float(found @ truth_ / (truth_ @ truth_)), rel=1e-3)

@@ -23,7 +23,7 @@ from .reading import Batch
 
 Sums = dict[str, Tensor]
 PROBE = "losses"
-TOLD = 64  # samples that stand for all where they are not held
+TOLD = 16  # samples that stand for all where they are not held
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo lint test test-all bench docs clean
+.PHONY: help install chromium demo lint test test-all bench docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -20,6 +20,11 @@ $(STAMP): requirements.lock requirements-alone.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+chromium:  ## the browser that the tests of the review page drive
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || test -n "$$CHROMIUM" || \
+	{ test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
+	{ echo "the browser tests need Chromium: apt-get install chromium (or set CHROMIUM to where it is)" >&2; exit 1; }
+
 demo: install  ## audit the digits with 5 % planted label errors; writes audit-digits/ and its report.html
 	$(BIN)/assay demo digits
 
@@ -28,10 +33,10 @@ lint: install  ## ruff and pyright (strict on src/)
 	$(BIN)/ruff format --check .
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
-test: lint  ## lint and the tests that take seconds
+test: lint chromium  ## lint and the tests that take seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-test-all: lint  ## lint and every test, slow ones included
+test-all: lint chromium  ## lint and every test, slow ones included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m ''
 
 bench: install  ## the benchmarks; they write benchmarks/RESULTS.md

@@ -2,10 +2,10 @@
 
     python benchmarks/detection_cifar10.py            # reads experiments/results/cifar10/units, trains nothing
 
-Average precision (mean over networks) of every score at the last checkpoint, by condition, and of traces over all
-checkpoints; then what `mislabeled_score` (leave-one-out loss of a head fitted anew) and `assay.ensemble`'s weighting
-have over the best score of the field, with 95 % bootstrap intervals over networks. Units are made by
-`experiments/cifar10.py`, which also runs cleanlab 2.9 where it is installed.
+Average precision (mean over networks) of every score at the last checkpoint, by condition, of means over all
+checkpoints, and of means over several networks of the same images; then what `mislabeled_score` (the loss under the
+trimmed head) and the means have over the best score of one network, with 95 % bootstrap intervals over networks. Units
+are made by `experiments/cifar10.py`, which also runs cleanlab 2.9 where it is installed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sklearn.metrics import average_precision_score
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
 from cifar10_results import NETWORKS, Result, interval, read_units  # pyright: ignore[reportMissingImports]
 
-OURS = "refit leave-one-out loss"
+OURS = "trimmed leave-one-out loss"
 BOTH = f"{OURS}, mirrored too"
-TRACE = "trace of leave-one-out losses, weighted by accuracy⁴"
+TRACE = "mean over checkpoints"
 FIELD = ("trained loss", "trained margin", "trained EL2N", "trained entropy", "trained gradient norm", "trained Cook's "
          "distance", "neighbours of another label", "AUM", "TracIn, last layer")  # fmt: skip
 RECIPES = {"plain": "", "elastic": ", L1L2", "over": ", over-trained", "paper": ", paper's recipe"}
@@ -35,14 +35,14 @@ def condition(result: Result) -> str:
 
 
 def precisions(result: Result) -> dict[str, float]:
-    """Average precision by score: at the last checkpoint, and of three means over the trace."""
+    """Average precision by score: at the last checkpoint, and of means over the checkpoints."""
     found = {name: value["average precision"] for name, value in result.points[-1]["found"].items()}
-    losses, both = result.trace(OURS), result.trace(BOTH)
     accuracy = np.array([point["accuracy"]["leave-one-out"] for point in result.points])
-    for name, weights in (("mean", np.ones(len(losses))), ("weighted by accuracy⁴", accuracy**4)):
-        found[f"trace of leave-one-out losses, {name}"] = of(result, weights @ losses)
-    found[f"{TRACE}, mirrored too"] = of(result, accuracy**4 @ both)
-    found["trace of training losses, mean"] = of(result, result.trace("trained loss").mean(0))
+    for name, score in ((OURS, ""), (BOTH, ", mirrored too")):
+        losses = result.trace(name)
+        found[TRACE + score] = of(result, losses.mean(0))
+        found[f"{TRACE}{score}, weighted by accuracy⁴"] = of(result, accuracy**4 @ losses)
+    found["trained loss, mean over checkpoints"] = of(result, result.trace("trained loss").mean(0))
     return found
 
 
@@ -55,9 +55,39 @@ def field_of(found: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in found.items() if name in FIELD or name.startswith("cleanlab")}
 
 
+def joined(results: list[Result]) -> dict[str, Any]:
+    """The mean over networks of the same images and flips: at their last checkpoints, and over all of them."""
+    groups: dict[tuple[Any, ...], list[Result]] = {}
+    for result in results:
+        groups.setdefault((result.unit.images, result.unit.flips, result.unit.seed), []).append(result)
+    told: dict[str, Any] = {}
+    for (images, flips, seed), members in groups.items():
+        if len(members) < 2:
+            continue
+        best = max(field_of(precisions(m))[name] for m in members for name in field_of(precisions(m)))
+        single = max(max(precisions(m)[OURS] for m in members), best)
+        mine = {
+            f"{way}{score}": of(members[0], sum_of(members, name, last=way == "last checkpoints"))
+            for name, score in ((OURS, ""), (BOTH, ", mirrored too"))
+            for way in ("last checkpoints", "all checkpoints")
+        }
+        told[f"{images:,} images, {flips:.2%} flipped, seed {seed}"] = {
+            "networks": [condition(member) for member in members], "best score of one of the field": best,
+            "best of one, each image once": single,
+            "ours, mirrored too, at its best": max(precisions(m)[BOTH] for m in members), **mine,
+        }  # fmt: skip
+    return told
+
+
+def sum_of(members: list[Result], name: str, *, last: bool) -> np.ndarray:
+    """The mean of the members' losses (each the mean of its own checkpoints where not only the `last` counts)."""
+    return np.mean([m.score(name) if last else m.trace(name).mean(0) for m in members], axis=0)
+
+
 def main() -> dict[str, Any]:
+    results = read_units()
     groups: dict[str, list[dict[str, float]]] = {}
-    for result in read_units():
+    for result in results:
         groups.setdefault(condition(result), []).append(precisions(result))
     names = list(dict.fromkeys(name for group in groups.values() for found in group for name in found))
     print("| score |" + "".join(f" {name} ({len(group)}) |" for name, group in groups.items()))
@@ -68,18 +98,11 @@ def main() -> dict[str, Any]:
     told: dict[str, Any] = {}
     for name, group in groups.items():
         best = max(field_of(group[0]), key=lambda key: np.mean([found[key] for found in group]))
-        told[name] = {
-            "best of the field": best,
-            "ours minus it": interval([found[OURS] - found[best] for found in group]),
-            "mirrored too, minus it": interval([found[BOTH] - found[best] for found in group]),
-            "mirrored too, minus the training loss mirrored too": interval(
-                [found[BOTH] - found["trained loss, mirrored too"] for found in group]
-            ),
-            "trace minus the best single": interval([found[TRACE] - max(found[best], found[OURS]) for found in group]),
-            "trace mirrored too, minus the best single": interval(
-                [found[f"{TRACE}, mirrored too"] - max(found[best], found[OURS]) for found in group]
-            ),
+        told[name] = {"best of the field": best} | {
+            f"{ours} minus it": interval([found[ours] - found[best] for found in group])
+            for ours in (OURS, BOTH, TRACE, f"{TRACE}, mirrored too", f"{TRACE}, mirrored too, weighted by accuracy⁴")
         }
+    told["several networks"] = joined(results)
     print(json.dumps(told, indent=1))
     return told
 

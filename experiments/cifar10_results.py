@@ -47,9 +47,11 @@ class Result:
         return self.table["row"].to_numpy()
 
     def score(self, name: str) -> np.ndarray:
-        return self.table[name].to_numpy().astype(np.float64)
+        """`[n]`; of the last checkpoint where a score is kept at each."""
+        column = name if name in self.table.column_names else f"{name} @{self.unit.epochs}"
+        return self.table[column].to_numpy().astype(np.float64)
 
-    def trace(self, name: str = "refit leave-one-out loss") -> np.ndarray:
+    def trace(self, name: str) -> np.ndarray:
         """`[checkpoints, n]`."""
         return np.stack([self.score(f"{name} @{point['epoch']}") for point in self.points])
 

@@ -150,6 +150,8 @@ def at_checkpoint(
             "trained on, as labelled": float((z.argmax(1) == labels).mean()),
             "validation": right(point.validation, point.W, point.b, point.validation_labels),
             "test": right(point.test, point.W, point.b, point.test_labels),
+            "validation, refit": refit_right(head, point.validation, point.validation_labels),
+            "test, refit": refit_right(head, point.test, point.test_labels),
             "leave-one-out": float((left_out.logits.numpy().argmax(1) == labels).mean()),
         },
         "loss": float(scores["trained loss"].mean()), "l2": head.l2, "leave-one-out loss": float(left_out.loss.mean()),
@@ -233,6 +235,10 @@ def softmax(z: Floats) -> Floats:
 
 def right(H: Floats, W: Floats, b: Floats, labels: np.ndarray) -> float:
     return float(((H @ W.T + b).argmax(1) == labels).mean())
+
+
+def refit_right(head: assay.Head, H: Floats, labels: np.ndarray) -> float:
+    return float((head.probabilities(torch.from_numpy(H).double()).numpy().argmax(1) == labels).mean())
 
 
 def neighbours(H: Floats, labels: np.ndarray) -> Floats:

@@ -24,7 +24,7 @@ from sklearn.metrics import roc_curve
 from assay.canvas import BLUE, GREEN, INK, MUTED, VERMILLION, calm
 
 COLORS = {"resnet20": VERMILLION, "vgg19": BLUE, "efficientnet": GREEN}
-SCORES = ("trained Cook's distance", "refit Cook's distance", "refit leave-one-out loss")
+SCORES = ("trained Cook's distance", "refit Cook's distance", "trimmed leave-one-out loss")
 GRID = np.linspace(0, 1, 401)
 
 
@@ -49,11 +49,9 @@ def curves(ax: Axes, results: list[Result], name: str, label: str, color: str) -
     """Every model thin, their mean thick; how many there are stands in the legend."""
     if not results:
         return
-    key = name if name != "refit leave-one-out loss" else "{} @{}"
     found = []
     for result in results:
-        score = result.score(key.format(name, result.unit.epochs))
-        found.append(np.interp(GRID, *roc_curve(result.wrong, score)[:2]))
+        found.append(np.interp(GRID, *roc_curve(result.wrong, result.score(name))[:2]))
         ax.plot(GRID, found[-1], color=color, lw=0.6, alpha=0.45)
     area = np.mean([result.last(name, "AUROC") for result in results])
     count = f"{len(results)} model{'s' * (len(results) > 1)}"

@@ -50,7 +50,7 @@ def draw_collapse(results: list[Result], path: Path) -> None:
         for recipe, (told, color) in RECIPES.items():
             for k, result in enumerate(chosen(results, recipe=recipe)):
                 epochs = [point["epoch"] for point in result.points]
-                for name, style in (("refit leave-one-out loss", "-"), ("refit Cook's distance", "--")):
+                for name, style in (("trimmed leave-one-out loss", "-"), ("refit Cook's distance", "--")):
                     values = [value_of(point, what, name) for point in result.points]
                     if what == "found" or style == "-":
                         named = f"{told}{', ' + name if what == 'found' else ''}" if not k else None

@@ -12,8 +12,7 @@ async function ask(path, options) {
   let response;
   try {
     response = await fetch(path, { credentials: "same-origin", redirect: "error", ...options });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+  } catch {
     throw new Refused(0, "No answer from the server.");
   }
   let answer = null;
@@ -36,7 +35,7 @@ export function address(path, parameters = {}) {
   return text ? `${path}?${text}` : path;
 }
 
-export const get = (path, parameters = {}, signal = undefined) => ask(address(path, parameters), { signal });
+export const get = (path, parameters = {}) => ask(address(path, parameters), {});
 
 export const post = (path, body) =>
   ask(path, {
@@ -45,18 +44,32 @@ export const post = (path, body) =>
     body: JSON.stringify(body),
   });
 
-/** get() for what is shown of one thing at a time: a new request ends the one before it. Null where it was ended. */
+/** get() for what is shown of one thing at a time: one request runs, the newest of those asked meanwhile comes next, the
+ *  others answer null. Nothing is aborted: a server goes on with what it was asked, and would have ever more to do. */
 export function latest() {
-  let running = null;
-  return async (path, parameters) => {
-    running?.abort();
-    const own = (running = new AbortController());
-    try {
-      const answer = await get(path, parameters, own.signal);
-      return own.signal.aborted ? null : answer;
-    } catch (error) {
-      if (own.signal.aborted) return null;
-      throw error;
+  let running = false;
+  let next = null;
+
+  async function run() {
+    running = true;
+    while (next) {
+      const now = next;
+      next = null;
+      try {
+        const answer = await get(now.path, now.parameters);
+        now.answer(next ? null : answer);
+      } catch (error) {
+        if (next) now.answer(null);
+        else now.refuse(error);
+      }
     }
-  };
+    running = false;
+  }
+
+  return (path, parameters) =>
+    new Promise((answer, refuse) => {
+      next?.answer(null);
+      next = { path, parameters, answer, refuse };
+      if (!running) run();
+    });
 }

@@ -1,4 +1,4 @@
-/** The map on its canvas: points by class (colour and shape), area by influence, suspects ringed and on top. */
+/** The map on its canvas: points by class (colour and shape), area by influence, the chosen kinds ringed and on top. */
 const LIGHT = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a6a00", "#5d3fa8", "#6b7280", "#00505c"];
 const DARK = ["#56b4e9", "#e6b23c", "#2fbf94", "#e2a3c7", "#9ad4f5", "#f08a3c", "#f0e442", "#b09af0", "#a3acb8", "#5fc9d8"];
 const SHAPES = ["circle", "square", "triangle", "diamond", "cross", "down"];
@@ -37,7 +37,13 @@ export class Chart {
   constructor(canvas, data, view) {
     Object.assign(this, { canvas, data, view, hidden: new Set(), only: false, at: -1, image: null });
     this.radius = radii(data.influence);
-    this.order = [...data.row.keys()].sort((a, b) => data.flagged[a] - data.flagged[b] || this.radius[b] - this.radius[a]);
+    this.ring(new Set([1, 2]));
+  }
+
+  /** The kinds that are ringed and on top (0 typical, 1 mislabeled, 2 under-represented, 3 boundary). */
+  ring(kinds) {
+    this.flagged = this.data.kinds.map((kind) => kinds.has(kind));
+    this.order = [...this.flagged.keys()].sort((a, b) => this.flagged[a] - this.flagged[b] || this.radius[b] - this.radius[a]);
   }
 
   resize() {
@@ -49,12 +55,13 @@ export class Chart {
   }
 
   shown(i) {
-    return !this.hidden.has(this.data.given[i]) && (!this.only || this.data.flagged[i]);
+    return !this.hidden.has(this.data.given[i]) && (!this.only || this.flagged[i]);
   }
 
   draw() {
     const pen = this.canvas.getContext("2d");
-    const { x, y, given, flagged } = this.data;
+    const { flagged } = this;
+    const { x, y, given } = this.data;
     const grow = Math.min(2, Math.sqrt(this.view.scale)) * (x.length > 5000 ? 0.7 : 1);
     const ink = getComputedStyle(document.body).color;
     pen.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);

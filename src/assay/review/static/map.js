@@ -1,11 +1,11 @@
 /** The map page: zoom, pan, hover, and a click that opens the sample. */
 import { address, get } from "./api.js";
 import { Chart, colour, shape, trace } from "./chart.js";
-import { bdi, byId, el, notice } from "./dom.js";
+import { bdi, byId, el, glyph, notice } from "./dom.js";
 import { session } from "./session.js";
 import { thumbnail } from "./thumbs.js";
 import { View } from "./view.js";
-import { count, percent } from "./words.js";
+import { KINDS, count, percent } from "./words.js";
 
 const canvas = byId("map");
 const tip = byId("tip");
@@ -19,7 +19,7 @@ function describe(data) {
   const [first, second] = data.explained ?? [];
   const words = [`${count(data.row.length)} ${data.kind === "raster" ? `suspects over the density of ${count(session.rows)} samples` : "samples"}`];
   if (first !== undefined) words.push(`the two axes hold ${percent(first)} and ${percent(second)} of the embedding's variance`);
-  byId("about").textContent = `${words.join("; ")}. Size: Cook's distance. Ringed: suspects.`;
+  byId("about").textContent = `${words.join("; ")}. Size: Cook's distance.`;
 }
 
 function key(code, name, chart) {
@@ -52,13 +52,31 @@ function legend(chart) {
   };
 }
 
+/** Which kinds are ringed: boundary samples may be most of all, so these are not at first. */
+function kinds(chart) {
+  const chosen = new Set([1, 2]);
+  const lines = ["mislabeled", "under-represented", "boundary"].map((name, i) => {
+    const box = el("input", { type: "checkbox", checked: chosen.has(i + 1) });
+    box.addEventListener("change", () => {
+      if (box.checked) chosen.add(i + 1);
+      else chosen.delete(i + 1);
+      chart.ring(chosen);
+      chart.draw();
+    });
+    const number = chart.data.kinds.reduce((sum, kind) => sum + (kind === i + 1), 0);
+    return el("li", {}, el("label", {}, box, el("span", { class: `badge ${name}` }, glyph(KINDS[name].glyph), ` ${KINDS[name].name}`), el("small", {}, count(number))));
+  });
+  byId("ringed").replaceChildren(...lines);
+}
+
 function hover(chart, index) {
   if (chart.at === index) return;
   chart.at = index;
   chart.draw();
   tip.hidden = index < 0;
   if (index < 0) return;
-  const { x, y, row, given, flagged } = chart.data;
+  const { flagged } = chart;
+  const { x, y, row, given } = chart.data;
   const [px, py] = chart.view.toPixels(x[index], y[index]);
   const name = session.classes ? session.classes[given[index]] : null;
   tip.replaceChildren(...(session.media === "image" ? [thumbnail(row[index], 96, "", true)] : []), el("p", {}, `row ${row[index]} `, name ? bdi(name) : "", flagged[index] ? el("b", {}, " suspect") : null));
@@ -134,7 +152,8 @@ function keyboard(chart) {
 
 function say(chart) {
   if (chart.at < 0) return;
-  const { row, given, flagged } = chart.data;
+  const { flagged } = chart;
+  const { row, given } = chart.data;
   byId("live").textContent = `row ${row[chart.at]}${session.classes ? `, ${session.classes[given[chart.at]]}` : ""}${flagged[chart.at] ? ", suspect" : ""}`;
 }
 
@@ -150,6 +169,7 @@ async function start() {
   }
   describe(data);
   legend(chart);
+  kinds(chart);
   pointers(chart);
   keyboard(chart);
   byId("only").addEventListener("change", (event) => ((chart.only = event.target.checked), chart.draw()));

@@ -82,7 +82,7 @@ function probabilities(sample, relabel) {
   const rows = first.map(({ label, p }) => {
     const is = label === given ? "given" : label === text(sample.suggested) ? "suggested" : "";
     const key = keysOf.get(label);
-    const button = el("button", { type: "button", class: "class", title: `relabel as ${label}`, on: { click: () => relabel(label) } }, key ? el("kbd", {}, key) : null, is === "suggested" ? [glyph("→"), el("span", { class: "sr" }, "suggested")] : null, bdi(label), is === "given" ? el("small", {}, " given") : null);
+    const button = el("button", { type: "button", class: "class", title: `${is ? `${is}; ` : ""}relabel as ${label}`, on: { click: () => relabel(label) } }, key ? el("kbd", {}, key) : null, is ? [glyph(is === "given" ? "=" : "→"), el("span", { class: "sr" }, is)] : null, bdi(label));
     return el("li", { class: is }, button, meter(p, is), el("span", { class: "number" }, percent(p)));
   });
   const more = sample.probabilities.length - rows.length;

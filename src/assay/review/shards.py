@@ -54,6 +54,32 @@ class Shards:
         """The class names in code order; None for a regression."""
         return self.info["classes"]
 
+    @property
+    def pictures(self) -> bool:
+        """Whether a sample has a picture."""
+        source = self.info["source"]
+        return bool(source.get("image_shape") or source.get("picture"))
+
+    @cached_property
+    def is_table(self) -> bool:
+        """Whether the samples are no pictures and have numeric columns of their own, beside an embedding or as it."""
+        choice = self.info["source"].get("choice") or {}
+        if self.pictures or not choice:
+            return False
+        if choice.get("features"):
+            return True
+        taken = {*choice["labels"], choice.get("id"), choice.get("weight"), choice.get("embedding")}
+        files = self.info["source"]["store"].get("files") or []
+        if not isinstance(files, list) or not files:
+            return False
+        first = str(files[0])
+        path = inside(self.path, Path(first.removeprefix(HERE))) if first.startswith(HERE) else Path(first)
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowException, OSError):
+            return False
+        return any(_is_number(field.type) and field.name not in taken for field in schema)
+
     @cached_property
     def schema(self) -> pa.Schema:
         return pq.read_schema(self.files[0])
@@ -67,6 +93,10 @@ class Shards:
         """All scores of one sample."""
         i = int(np.searchsorted(self.starts, row, side="right")) - 1
         return _read(self.files[i], None).slice(row - int(self.starts[i]), 1).to_pylist()[0]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def inside(folder: Path, name: Path) -> Path:

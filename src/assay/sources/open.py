@@ -74,6 +74,8 @@ def reopen(spec: dict[str, Any]) -> Source:
         files = ParquetFiles.open(spec["store"]["files"])
         store = ColumnsOnly(files, spec["choice"]["embedding"], spec["store"]["encoder"])
         return from_spec(spec, store)
+    if kind not in ("arrow", "parquet", "npz", "npy"):
+        raise SourceError(f"the samples are {kind} and were not kept as files; audit them again to see them")
     if kind == "arrow":
         source = from_spec(spec, ArrowFiles.open(spec["store"]["files"]))
     else:

@@ -1,8 +1,11 @@
 """What is served; needs `pip install "assay[review]"`."""
 
-from importlib.util import find_spec
+from importlib import import_module
 
 from ...errors import ExtraError
 
-if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
-    raise ExtraError(f'the review page needs {" and ".join(missing)}: pip install "assay[review]"')
+for name in ("starlette", "uvicorn"):
+    try:
+        import_module(name)
+    except ModuleNotFoundError as cause:
+        raise ExtraError(f'the review page needs {name}: pip install "assay[review]"') from cause

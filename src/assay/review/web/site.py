@@ -69,12 +69,10 @@ class Site:
     def progress(self) -> Progress:
         return Progress(self.view)
 
-    @property
+    @cached_property
     def is_table(self) -> bool:
-        """Whether the samples are rows of named columns."""
-        spec = self.view.shards.info["source"]
-        choice = spec.get("choice") or {}
-        return bool(choice.get("features")) and not (spec.get("image_shape") or spec.get("picture"))
+        """Whether the samples are rows of named, numeric columns, which have regions and cuts."""
+        return self.view.shards.is_table
 
     def regions(self) -> dict[str, Any]:
         """The regions of the table, found once; raises `UnknownIdError` where there are none to be found."""
@@ -96,7 +94,6 @@ class Site:
         info = view.shards.info
         schema = view.shards.schema
         choice = info["source"].get("choice") or {}
-        pictures = bool(info["source"].get("image_shape") or info["source"].get("picture"))
         queues = [
             {"name": queue.name, "title": queue.title, "score": queue.score,
              "total": info["rows"] if queue.kind is None and not queue.listed else info["kinds"].get(queue.name, 0)}
@@ -107,7 +104,7 @@ class Site:
             "classes": view.columns.classes, "targets": info["targets"], "kinds": info["kinds"],
             "label_issues": info["label_issues"], "held_out": info["held_out"],
             "trust": {name: info["trust"][name] for name in ("verdict", "reason")},
-            "user": who, "users": view.decisions.users(), "media": "image" if pictures else "fields",
+            "user": who, "users": view.decisions.users(), "media": "image" if view.shards.pictures else "fields",
             "columns": list(choice.get("features") or ()), "table": self.is_table,
             "keys": {**KEYS, **(view.decisions.keys(who) if who else {})}, "default_keys": KEYS, "queues": queues,
             "reviewed": len(view.stood().having("done")), "header": HEADER, "csrf": self.secrets.csrf,

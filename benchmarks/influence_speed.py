@@ -2,10 +2,9 @@
 
 Self-influence of the last layer, n = 50,000, d = 64, C = 10, float32: the head's exact path, then `Dense`, `EKFAC`,
 `WideHead` (and `CG` on the first 5,000) on the same arrays, each in a process of its own. Scores are compared with the
-exact path's. With `--wide` the ImageNet-size head: 100,000 rows of float16 features on disk, d = 2,048, C = 1,000. With
-`--resnet` the whole of a ResNet-20 over `--images` images.
+exact path's. With `--wide` the ImageNet-size head: 100,000 rows of float16 features on disk, d = 2,048, C = 1,000.
 
-    python benchmarks/influence_speed.py [--wide] [--resnet] [--images 5000] [--arrays speed.npz]
+    python benchmarks/influence_speed.py [--wide] [--arrays speed.npz]
 
 `--arrays` saves the arrays that the peers in benchmarks/peers/ read.
 """
@@ -28,7 +27,6 @@ from record import record
 from torch import nn
 
 import assay
-from assay.models.resnet import resnet
 
 N, D, CLASSES, DAMPING = 50_000, 64, 10, 1e-4
 METHODS = ("exact path", "Dense", "EKFAC", "WideHead", "CG, 5,000 rows")
@@ -157,31 +155,9 @@ def wide(n: int = 100_000, d: int = 2048, classes: int = 1000) -> list[str]:
     ]
 
 
-def whole_network(images: int) -> list[str]:
-    """ResNet-20, all linear and convolutional layers."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    net, x, y = resnet(20), torch.randn(images, 3, 32, 32), torch.randint(0, 10, (images,))
-    said: list[str] = []
-    for inverse in (assay.EKFAC(1e-2), assay.Arnoldi(10, 1e-2, tol=1e-2)):
-        few = {} if isinstance(inverse, assay.EKFAC) else {"sample": min(500, images)}
-        cpu = time.process_time()
-        made = assay.Influence(
-            net, "softmax", (x, y), params=[nn.Linear, nn.Conv2d], inverse=inverse, curvature=assay.GaussNewton,
-            check=8, limit=1e9, **few,
-        )  # fmt: skip
-        made.self_influence() if isinstance(inverse, assay.EKFAC) else made.inverted
-        taken = time.process_time() - cpu
-        said.append(f"ResNet-20, {made.objective.P:,} parameters, {images:,} images, {type(inverse).__name__}: "
-                    f"{taken:.0f} CPU s. {made.error.sentence if made.error else ''}")  # fmt: skip
-    return said
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--wide", action="store_true")
-    parser.add_argument("--resnet", action="store_true")
-    parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--arrays")
     parser.add_argument("--alone")
     parser.add_argument("--out")
@@ -192,11 +168,10 @@ if __name__ == "__main__":
     if given.arrays:
         net, X, y = layer()
         arrays = {"X": X, "y": y, "weight": net.weight.detach(), "bias": net.bias.detach()}
-        np.savez(given.arrays, damping=DAMPING, reference=reference(N), **arrays)
+        np.savez(given.arrays, damping=DAMPING, reference=reference(N), reference5000=reference(5000), **arrays)
         raise SystemExit
     rows, notes = last_layer()
     notes += wide() if given.wide else []
-    notes += whole_network(given.images) if given.resnet else []
     record(
         "Self-influence of every sample of a last layer",
         "n = 50,000, d = 64, C = 10, damping 1e-4, on the same arrays; the exact path includes leave-one-out. Peers "

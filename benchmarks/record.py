@@ -30,7 +30,10 @@ def _processor() -> str:
 def record(title: str, asked: str, header: list[str], rows: list[list[Any]], notes: list[str]) -> None:
     """Writes results/<script>.json and RESULTS.md anew."""
     name = Path(sys.argv[0]).stem
-    command = f"python benchmarks/{name}.py {' '.join(sys.argv[1:])}".strip()
+    script = Path(sys.argv[0]).resolve()
+    place = script.relative_to(HERE) if script.is_relative_to(HERE) else script.name
+    given = (Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:])  # no machine's paths
+    command = f"python benchmarks/{place} {' '.join(given)}".strip()
     RESULTS.mkdir(exist_ok=True)
     found = {
         "title": title, "asked": asked, "command": command, "environment": environment(), "header": header,

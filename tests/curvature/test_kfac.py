@@ -1,5 +1,8 @@
 """KFAC and EKFAC: exact where they are, best in their eigenbasis elsewhere, and resumable."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -315,3 +318,36 @@ def test_sums_of_another_loss_or_of_other_samples_are_not_gone_on_with(tmp_path:
     reading = Reading(open_examples(loader), x[0], held=0)
     with pytest.raises(assay.OutputError, match="other samples"):
         EKFAC(0.01, checkpoint=keep).of(GaussNewton(replace(streamed, reading=reading)))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from nets import objective, problem
+from assay.curvature.kfac import EKFAC
+from assay.curvature.products import GaussNewton
+from assay.curvature.sums import Checkpoint
+import assay.curvature.objective as o
+net, x, y = problem("sigmoid", n=200)
+ob = objective(net, x, y, tactics=o.Tactics(rows=20))
+plain, calls = EKFAC._factors, []
+def dying(self, *given):
+    calls.append(1)
+    if len(calls) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(self, *given)
+EKFAC._factors = dying
+EKFAC(0.01, checkpoint=Checkpoint(Path(sys.argv[1]), seconds=0)).of(GaussNewton(ob))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_computation_goes_on_and_is_the_same(tmp_path: Path):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [file.name for file in tmp_path.glob("*.safetensors")] == ["factors.safetensors"]
+    net, x, y = problem("sigmoid", n=200)
+    found = EKFAC(0.01, checkpoint=Checkpoint(tmp_path)).of(GaussNewton(objective(net, x, y))).matrix()
+    whole = EKFAC(0.01).of(GaussNewton(objective(net, x, y))).matrix()
+    torch.testing.assert_close(found, whole, rtol=1e-10, atol=1e-14)

@@ -1,8 +1,8 @@
 """Is the server of the review page quick and small, however many rows there are?
 
-An audit of a table (d = 8, C = 5, 2 % of the labels flipped) at several n; then `assay review` in its own process: the
-first page after the start, filters, a rank, a decision until it is on disk, and the memory of the server. A page that
-Starlette answers with a constant, in the same run, says what a request costs here at least.
+The score shards of an audit (d = 8, C = 5, 2 % of the labels flipped), repeated to several n; then `assay review` in
+its own process: the first page after the start, filters, a rank, a decision until it is on disk, and the memory of the
+server. A page that Starlette answers with a constant, in the same run, says what a request costs here at least.
 
     python benchmarks/review.py [--rows 100000 1000000]
 """
@@ -29,6 +29,8 @@ from record import record
 
 ASSAY = str(Path(sys.executable).with_name("assay"))
 D, CLASSES = 8, 5
+REAL, SHARD = 20_000, 16_384
+MOVED = ("cooks_distance", "mislabeled_score", "under_represented_score", "boundary_score", "confidence")
 FILTERS = {
     "filter by class": "queue=mislabeled&given=2&status=open",
     "filter by score": "queue=all&low=1&high=100",
@@ -115,17 +117,34 @@ def bare(count: int = 200) -> float:
 
 
 def audited(folder: str, rows: int) -> str:
-    """In another process, so that its memory is not ours."""
+    """A real audit of `REAL` rows, its score shards laid out again up to `rows`, scores a little moved: the server
+    reads nothing else."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(rows, D)).astype(np.float32)
-    y = (X @ (2 * rng.normal(size=(D, CLASSES))) + rng.gumbel(size=(rows, CLASSES))).argmax(1)
-    flipped = rng.random(rows) < 0.02
+    X = rng.normal(size=(REAL, D)).astype(np.float32)
+    y = (X @ (2 * rng.normal(size=(D, CLASSES))) + rng.gumbel(size=(REAL, CLASSES))).argmax(1)
+    flipped = rng.random(REAL) < 0.02
     y[flipped] = (y[flipped] + 1) % CLASSES
-    path = f"{folder}/data.parquet"
-    pq.write_table(pa.table({**{f"f{j}": X[:, j] for j in range(D)}, "label": y}), path, row_group_size=65_536)
-    command = [ASSAY, "audit", path, "--label", "label", "--l2", "1e-3", "--out", f"{folder}/audit"]
+    path, audit = f"{folder}/data.parquet", Path(folder) / "audit"
+    pq.write_table(pa.table({**{f"f{j}": X[:, j] for j in range(D)}, "label": y}), path)
+    command = [ASSAY, "audit", path, "--label", "label", "--l2", "1e-3", "--out", str(audit)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return f"{folder}/audit"
+    _repeat(audit, rows, rng)
+    return str(audit)
+
+
+def _repeat(audit: Path, rows: int, rng: np.random.Generator) -> None:
+    info = json.loads((audit / "audit.json").read_text())
+    real = pa.concat_tables(pq.read_table(audit / "scores" / entry["file"]) for entry in info["manifest"])
+    info |= {"rows": rows, "manifest": []}
+    for k, start in enumerate(range(0, rows, SHARD)):
+        table = real.take(pa.array(rng.integers(0, REAL, min(SHARD, rows - start))))
+        moved = {name: pa.array(table[name].to_numpy() * rng.uniform(0.9, 1.0, len(table))) for name in MOVED}
+        moved |= {name: pa.array(np.arange(start, start + len(table))) for name in ("row", "id")}
+        for name, column in moved.items():
+            table = table.set_column(table.schema.get_field_index(name), name, column)
+        pq.write_table(table, audit / "scores" / f"part-{k:05d}.parquet", compression="zstd")
+        info["manifest"].append({"file": f"part-{k:05d}.parquet", "rows": len(table), "sha256": str(k)})
+    (audit / "audit.json").write_text(json.dumps(info))
 
 
 def measure(rows: int) -> list[list[object]]:

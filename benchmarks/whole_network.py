@@ -48,7 +48,7 @@ def made(net: nn.Module, x: Tensor, y: Tensor, inverse: Any, few: int | None = N
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--images", type=int, default=5000)
@@ -56,6 +56,9 @@ if __name__ == "__main__":
     parser.add_argument("--checked", type=int, default=4)
     parser.add_argument("--rank", type=int, default=20)
     given = parser.parse_args()
+    if given.weights is None:
+        print("a trained network is needed: --weights, as experiments/cifar10.py leaves them")
+        raise SystemExit
     torch.set_num_threads(1)
     net = resnet(20)
     net.load_state_dict(load_file(given.weights))

@@ -69,8 +69,8 @@ if __name__ == "__main__":
         rows,
         [
             "MiB over what stood before the method began. Errors against the dense float64 answer; a sign or a factor "
-            "n of a library's own is undone. TracIn has no curvature and estimates something else; dattri's Hessian came "
-            "out smaller by about its number of batches, 13, the last of them ragged.",
+            "n of a library's own is undone. TracIn has no curvature and estimates something else; dattri's Hessian "
+            "came out smaller by about its number of batches, 13, the last of them ragged.",
             "CPU over ours: over the exact path of the same ten classes, which has the leave-one-out predictions too.",
         ],
     )

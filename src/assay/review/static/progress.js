@@ -45,12 +45,6 @@ function curve(progress) {
   return svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Yield curve: ${words}` }, parts);
 }
 
-function expected({ next, enough }) {
-  if (!enough || !next) return "";
-  const range = `${Math.round(next.low)} to ${Math.round(next.high)}`;
-  return `Next ${next.samples}: about ${Math.round(next.expected)} finds (${range}).`;
-}
-
 /** The rail's curve and the line in the page's head. */
 export function drawProgress(progress) {
   const { reviewed, open, finds } = progress;
@@ -58,8 +52,7 @@ export function drawProgress(progress) {
   const parts = [
     el("p", {}, el("b", {}, count(finds)), ` finds in `, el("b", {}, count(reviewed)), ` reviewed${share}`),
     reviewed ? curve(progress) : "",
-    expected(progress) ? el("p", {}, expected(progress)) : "",
-    progress.stop.sentence ? el("p", { class: progress.stop.suggested ? "stop" : "aside" }, progress.stop.sentence) : "",
+    progress.stop.sentence ? el("p", { class: progress.stop.suggested ? "stop" : "" }, progress.stop.sentence) : "",
   ];
   byId("yield").replaceChildren(...parts);
   byId("reviewed").replaceChildren(el("b", {}, count(reviewed)), ` reviewed, `, el("b", {}, count(open)), " open");

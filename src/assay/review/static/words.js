@@ -51,7 +51,7 @@ export const score = (value) => (value !== null && value >= 0 && value <= 1 ? va
 export const signed = (value) => (value > 0 ? "+" : "") + figure(value);
 
 export const percent = (share) =>
-  share === null || share === undefined ? "—" : share > 0 && share < 0.01 ? "< 1 %" : share < 1 && share > 0.99 ? "> 99 %" : `${Math.round(100 * share)} %`;
+  share === null || share === undefined ? "—" : share > 0 && share < 0.01 ? "<1 %" : share < 1 && share > 0.99 ? ">99 %" : `${Math.round(100 * share)} %`;
 
 /** "14:05" today, else the day. */
 export function clock(when) {

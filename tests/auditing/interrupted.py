@@ -119,7 +119,15 @@ def command(data: str, out: str, **options: Any) -> Callable[[], None]:
 
 
 def interrupted_in_every_pass(data: str, out: str) -> Iterator[Ended]:
-    for stage, advances in [("read", 0), ("choose l2", 2), ("fit", 0), ("fit", 3), ("score", 0), ("check trust", 2)]:
+    for stage, advances in [
+        ("read", 0),
+        ("choose l2", 2),
+        ("fit", 0),
+        ("fit", 3),
+        ("trim", 1),
+        ("score", 0),
+        ("check trust", 2),
+    ]:
         yield forked(stage, lambda: None, command(data, out, progress=Cut(stage, advances)))
     yield forked("end", lambda: None, command(data, out))
 

@@ -268,9 +268,11 @@ def test_what_was_run_is_written_down(tmp_path: Path):
     info = json.loads((assay.audit((X, Y), l2=1e-2, seed=3, out=tmp_path).path / "audit.json").read_text())
     assert info["arguments"] == {
         "family": "softmax", "l2": 1e-2, "seed": 3, "shard_rows": 16384, "standardize": True, "encoder": None,
+        "trim": True,
     }  # fmt: skip
     assert {"torch", "numpy", "pyarrow"} <= set(info["versions"])
     assert len(info["fingerprint"]) == 64
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "audit.json", "curvature.safetensors", "head.safetensors", "scores", "source",
+        "audit.json", "curvature.safetensors", "head.safetensors", "scores", "source", "trimmed_curvature.safetensors",
+        "trimmed_head.safetensors",
     ]  # fmt: skip

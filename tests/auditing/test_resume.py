@@ -101,7 +101,7 @@ def test_ctrl_c_in_every_pass(tmp_path: Path):
     path = write(tmp_path / "a.parquet")
     *ends, last = cut_off("interrupted_in_every_pass", path, tmp_path / "cut")
     assert [(stage, code) for stage, code, _ in ends] == [(stage, 130) for stage, _, _ in ends]
-    assert [stage for stage, _, _ in ends] == ["read", "choose l2", "fit", "fit", "score", "check trust"]
+    assert [stage for stage, _, _ in ends] == ["read", "choose l2", "fit", "fit", "trim", "score", "check trust"]
     for _, _, said in ends:
         assert said == "assay: interrupted; the same command goes on where it stopped\n"
     assert last[1] == 0, last

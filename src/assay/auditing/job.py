@@ -65,9 +65,9 @@ class Job:
         head, curvature = self._head(sample)
         noise = self._noise(head, curvature, sample)
         mean_logit_variance = float(self.family.spread(curvature.mean_block(second_moment(head, self.scan))))
+        trimmed = trim(self.passes, head, curvature) if self._trims else Trimmed(head, curvature)
         head.save(folder.head)
         save_curvature(curvature, folder.curvature)
-        trimmed = trim(self.passes, head, curvature) if self._trims else Trimmed(head, curvature)
         shards = self.passes.score(mean_logit_variance, noise, trained=self._beside(), judge=trimmed.weighing)
         trust = self._trust(head, sample)
         folder.finish(

@@ -107,6 +107,12 @@ class Audit:
         return load_state(self.folder.head, self.folder.curvature)
 
     @property
+    def _judge(self) -> tuple[Head, Curvature] | None:
+        """The trimmed head and its curvature, where there is one."""
+        folder = self.folder
+        return load_state(folder.trimmed_head, folder.trimmed_curvature) if folder.trimmed_head.exists() else None
+
+    @property
     def head(self) -> Head:
         """The head whose leverage was read."""
         return self._state[0]
@@ -169,7 +175,7 @@ class Audit:
             )
         source = open_matching(new, self.info["source"]["choice"], head, columns)
         variance = self.info["mean_logit_variance"]
-        return score_new(source, head, curvature, mean_logit_variance=variance, noise=self._noise)
+        return score_new(source, head, curvature, mean_logit_variance=variance, noise=self._noise, judge=self._judge)
 
     def shift(self, new: Any, **given: Any) -> Shift:
         """How a new batch lies to the training set: where that is thin, and where the labels contradict it.

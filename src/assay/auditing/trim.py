@@ -44,17 +44,23 @@ def trim(passes: Passes, head: Head, curvature: Curvature) -> Trimmed:
             break
         found = again
     if found.weighing is not None:
-        found.head.save(passes.folder.trimmed_head)
-        save_curvature(found.curvature, passes.folder.trimmed_curvature)
+        _keep(found, passes.folder.trimmed_head, passes.folder.trimmed_curvature)
     return found
+
+
+def _keep(found: Trimmed, head: Path, curvature: Path) -> None:
+    """Writes what is not there yet: a run that is cut off again and again comes further each time."""
+    if not head.exists():
+        found.head.save(head)
+    if not curvature.exists():
+        save_curvature(found.curvature, curvature)
 
 
 def _round(passes: Passes, before: Trimmed, k: int) -> Trimmed | None:
     """The fit without those whom the head `before` suspects."""
     head, folder = before.head, passes.folder.work / f"trim-{k}"
     folder.mkdir(parents=True, exist_ok=True)
-    head.save(folder / "head.safetensors")
-    save_curvature(before.curvature, folder / "curvature.safetensors")
+    _keep(before, folder / "head.safetensors", folder / "curvature.safetensors")
     parts = passes.loss_bins(folder, before.weighing)
     counts = _counts(parts, max(head.family.C, 2))
     suspects = find_suspects(counts)

@@ -48,6 +48,7 @@ def audit(
         bool, typer.Option("--skip-corrupt", help="Leave images out that cannot be decoded, and count them.")
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; else the threads of one.")] = None,
+    trim: Annotated[bool, typer.Option(help="Judge labels by a head fitted again without the suspects.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample and of the planted flips.")] = 0,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,
@@ -69,7 +70,10 @@ def audit(
             network, samples = _network(model, weights, data, skip_corrupt=skip_corrupt)
             encoding = _encoding(device, precision, keep, mirror=mirror)
             if dry_run:
-                _print_plan(_plan_network(network, layer, family, encoding, samples, penalty, given), as_json=as_json)
+                planned = _plan_network(
+                    network, layer, family, encoding, samples, penalty, {**given, "trim": trim and refit}
+                )
+                _print_plan(planned, as_json=as_json)
                 return
             given |= {"model": network, "layer": layer, "refit": refit, "damping": damping, "encoding": encoding}
         elif any(
@@ -80,13 +84,14 @@ def audit(
                 "--skip-corrupt: of a --model"
             )
         if dry_run:
-            _print_plan(_plan(data, {**given, "image_shape": shape}, family, penalty), as_json=as_json)
+            _print_plan(_plan(data, {**given, "image_shape": shape}, family, penalty, trim=trim), as_json=as_json)
             return
         from ..auditing.run import audit as run
 
         result = run(
             samples, **given, family=family, l2=penalty, standardize=standardize, image_shape=shape, out=out,
             overwrite=overwrite, workers=workers, progress=progress(), seed=seed,
+            trim=trim,
         )  # fmt: skip
         print_summary(result, as_json=as_json)
 
@@ -181,7 +186,7 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _plan(data: str, given: dict[str, Any], family: str | None, l2: float | str) -> Plan:
+def _plan(data: str, given: dict[str, Any], family: str | None, l2: float | str, *, trim: bool) -> Plan:
     from ..auditing.plan import plan
     from ..families import family_of
     from ..sources.open import open_source
@@ -189,7 +194,7 @@ def _plan(data: str, given: dict[str, Any], family: str | None, l2: float | str)
     regression = None if family is None else family == "linear"
     with TemporaryDirectory(prefix="assay-") as folder:  # a CSV file is counted by converting it, some rows at a time
         source = open_source(data, regression=regression, workdir=folder, **given)
-        return plan(source, family_of(source, family), l2)
+        return plan(source, family_of(source, family), l2, trim=trim)
 
 
 def _plan_network(

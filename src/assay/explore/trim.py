@@ -18,6 +18,7 @@ generalized linear models", 2003); that it finds more of planted flips is measur
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -119,7 +120,8 @@ def flip_rate(total: Float[Tensor, " bins"], classes: int) -> float:
     def unlikely(rho: float) -> float:
         return -float(total @ torch.log((1 - rho) * p + rho * flipped))
 
-    return float(minimize_scalar(unlikely, bounds=(0.0, HIGHEST), method="bounded", options={"xatol": 1e-6}).x)
+    found: Any = minimize_scalar(unlikely, bounds=(0.0, HIGHEST), method="bounded", options={"xatol": 1e-6})
+    return float(found.x)
 
 
 def _first(weight: Float[Tensor, " bins"], most: float) -> int:

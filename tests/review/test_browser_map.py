@@ -42,8 +42,8 @@ def test_hidden_classes_and_kinds_are_not_hit(page):
     assert page.locator("#tip").is_hidden()
     page.click("#all")
     page.check("#only")
-    for box in page.locator("#ringed input:checked").all():
-        box.uncheck()
+    for i in range(3):
+        page.locator("#ringed input").nth(i).uncheck()
     page.focus("#map")
     page.keyboard.press("ArrowRight")
     assert page.locator("#tip").is_hidden()

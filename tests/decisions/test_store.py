@@ -243,3 +243,33 @@ def test_a_link_is_refused(tmp_path):
     for opening in (Decisions.open, Decisions.existing):
         with pytest.raises(assay.OutputError, match="no plain file"):
             opening(tmp_path, fingerprint="data")
+
+
+def test_experts_who_disagree_about_a_region_are_a_conflict(store):
+    subject = Subject(region="r", box="{}")
+    store.decide("ann", [subject], "filter", [None])
+    store.decide("bob", [subject], "collect", [None])
+    assert store.regions()["r"].conflict
+    store.decide("bob", [subject], "filter", [None])
+    assert not store.regions()["r"].conflict
+
+
+def test_only_a_conflict_that_is_there_is_resolved(store):
+    """A range with one disputed sample resolves that one; what another expert says of the rest is not swept aside."""
+    act(store, "ann", "keep", 1)
+    act(store, "bob", "drop", 1)
+    act(store, "bob", "drop", 2)
+    made = act(store, "cid", "keep", 1, 2, resolves=True)
+    assert [one.resolves for one in made] == [True, False]
+    assert conflicts(store) == [2]
+
+
+def test_a_file_that_was_replaced_takes_no_decision(store, tmp_path):
+    """The audit was removed and made anew meanwhile: what is written to the old file is nowhere."""
+    act(store, "ann", "keep", 1)
+    (tmp_path / FILE).rename(tmp_path / "old.sqlite")
+    with pytest.raises(assay.OutputError, match="start `assay review` again"):
+        act(store, "ann", "keep", 2)
+    Decisions.open(tmp_path, fingerprint="data").close()
+    with pytest.raises(assay.OutputError, match="start `assay review` again"):
+        act(store, "ann", "keep", 2)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 VERDICTS = ("keep", "relabel", "drop", "collect")  # settle a sample; "unsure" does not
+OPINIONS = (*VERDICTS, "filter")  # of which two that differ are a conflict; "filter" is of regions
 FINDS = ("relabel", "drop", "collect")  # a verdict by which looking at the sample was worth it
 
 
@@ -67,7 +68,7 @@ def standing(history: Iterable[Decision]) -> Standing:
         if decision.action == "requeue" or decision.resolves:
             verdicts = {}
         latest = None if decision.action == "requeue" else decision
-        if decision.action in VERDICTS:
+        if decision.action in OPINIONS:
             verdicts[decision.who] = (decision.action, decision.label)
         elif decision.action == "unsure":
             verdicts.pop(decision.who, None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import OutputError
 from .log import Decision, Standing, standing
 from .schema import opened
 
@@ -43,14 +44,14 @@ class Decisions:
     Several threads, and several servers, may use one file; a write waits for the others.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, file: Path) -> None:
+        self._connection, self._file, self._inode = connection, file, _inode(file)
         self._lock = threading.RLock()
 
     @classmethod
     def open(cls, audit: Path, *, fingerprint: str) -> Decisions:
         """Those of the audit in this folder, made where there are none; raises `OutputError` (see `schema.opened`)."""
-        store = cls(opened(audit / FILE, fingerprint=fingerprint, write=True))
+        store = cls(opened(audit / FILE, fingerprint=fingerprint, write=True), audit / FILE)
         store._mend()
         return store
 
@@ -59,7 +60,7 @@ class Decisions:
         """Those of the audit in this folder; None where nothing was decided."""
         if not (audit / FILE).exists() and not (audit / FILE).is_symlink():
             return None
-        return cls(opened(audit / FILE, fingerprint=fingerprint, write=False))
+        return cls(opened(audit / FILE, fingerprint=fingerprint, write=False), audit / FILE)
 
     def close(self) -> None:
         with self._lock:
@@ -78,7 +79,8 @@ class Decisions:
     ) -> list[Decision]:
         """Appends one decision a subject as one act, and returns them in that order.
 
-        An act whose `key` this user sent before was already made: its decisions are returned, none is appended.
+        An act whose `key` this user sent before was already made: its decisions are returned, none is appended. What
+        `resolves` does so for the subjects that experts differ about at that moment, for no other.
         """
         with self._writing() as connection:
             if (batch := _batch_of(connection, who, key)) is not None:
@@ -167,7 +169,13 @@ class Decisions:
 
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection]:
+        """A transaction; raises `OutputError` where the file is not that of the audit any more."""
         with self._lock:
+            if _inode(self._file) != self._inode:
+                raise OutputError(
+                    f"{self._file.name} was removed or replaced since the review began, and what is decided would be "
+                    "lost; start `assay review` again"
+                )
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -207,30 +215,45 @@ class _Act:
     def __init__(
         self, connection: sqlite3.Connection, who: str, note: str | None, *, resolves: bool, key: str | None
     ) -> None:
-        self.connection = connection
+        self.connection, self.resolves = connection, resolves
         batch = 1 + connection.execute("SELECT coalesce(max(batch), 0) FROM decisions").fetchone()[0]
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        self.shared = {"at": now, "who": who, "note": note, "batch": batch, "resolves": int(resolves)}
+        self.shared = {"at": now, "who": who, "note": note, "batch": batch}
         if key is not None:
             connection.execute("INSERT INTO acts VALUES (?, ?, ?)", (who, key, batch))
 
     def append(self, subject: Subject, action: str, label: str | None, *, undoes: int | None = None) -> Decision:
+        before = self._before(subject)
         values = {
-            **self.shared, "row": subject.row, "id": subject.id, "region": subject.region, "box": subject.box,
-            "action": action, "label": label, "stood": self._stood(subject), "undoes": undoes,
+            **self.shared, "resolves": int(self.resolves and before.conflict), "row": subject.row, "id": subject.id,
+            "region": subject.region, "box": subject.box, "action": action, "label": label,
+            "stood": _noted(before.decision), "undoes": undoes,
         }  # fmt: skip
         cursor = self.connection.execute(_INSERT, values)
         return Decision.of({**values, "seq": cursor.lastrowid})
 
-    def _stood(self, subject: Subject) -> str | None:
-        """What held of the subject before, as JSON."""
+    def _before(self, subject: Subject) -> Standing:
+        """What held of the subject before."""
         name = "row" if subject.region is None else "region"
         history = self.connection.execute(f"{_LOG} WHERE {name} = ? ORDER BY seq", (getattr(subject, name),))
-        decision = standing(_decisions(history)).decision
-        if decision is None:
-            return None
-        label = None if decision.label is None else json.loads(decision.label)
-        return json.dumps({"seq": decision.seq, "action": decision.action, "label": label, "who": decision.who})
+        return standing(_decisions(history))
+
+
+def _noted(decision: Decision | None) -> str | None:
+    """A decision that stood, as JSON."""
+    if decision is None:
+        return None
+    label = None if decision.label is None else json.loads(decision.label)
+    return json.dumps({"seq": decision.seq, "action": decision.action, "label": label, "who": decision.who})
+
+
+def _inode(file: Path) -> tuple[int, int] | None:
+    """Which file it is, whatever its name; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _batch_of(connection: sqlite3.Connection, who: str, key: str | None) -> int | None:

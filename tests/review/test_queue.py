@@ -12,7 +12,7 @@ import assay
 from assay.decisions.store import Decisions, Subject
 from assay.review import columns as flat
 from assay.review.columns import Columns
-from assay.review.queue import QUEUES, Filter, Place, confusion, page, place_at, rank_of
+from assay.review.queue import QUEUES, Filter, Place, confusion, page, place_at, ranks_of
 from assay.review.shards import Shards
 from assay.review.view import View, cursor, place_of
 
@@ -72,7 +72,8 @@ def test_pages_both_ways_and_ranks_are_those_of_sorting(name: str, chosen: dict,
     for rank in {1, 2, len(right) // 2, len(right)} - {0}:
         if rank <= len(right):
             assert place_at(columns, queue, Filter(**chosen), rank) == forth[rank - 1]
-            found = page(columns, queue, Filter(**chosen), limit=3, rank=rank)
+            start = Place(forth[rank - 1].score, forth[rank - 1].row - 1)
+            found = page(columns, queue, Filter(**chosen), limit=3, after=start)
             assert [place.row for place in found.places] == right[rank - 1 : rank + 2]
             assert found.first == rank
     assert place_at(columns, queue, Filter(**chosen), len(right) + 1) is None
@@ -92,7 +93,7 @@ def test_ranks_of_scores_of_any_size_and_sign(tmp_path: Path, monkeypatch: pytes
         found = place_at(columns, QUEUES["all"], Filter(), rank)
         assert found is not None
         assert found.row == order[rank - 1]
-        assert rank_of(columns, QUEUES["all"], found.row) == rank
+        assert ranks_of(columns, QUEUES["all"], [found.row, 0], Filter())[0] == rank
         assert place_of(cursor(found)) == found
 
 

@@ -83,14 +83,8 @@ def page(
     limit: int,
     after: Place | None = None,
     before: Place | None = None,
-    rank: int | None = None,
 ) -> Page:
-    """The `limit` best places after a place (or the last ones before one, or from a rank on)."""
-    if rank is not None:
-        start = place_at(columns, queue, chosen, rank)
-        after = None if start is None else Place(start.score, start.row - 1)
-        if start is None:
-            return Page([], _count(columns, queue, chosen), rank)
+    """The `limit` best places after a place, or the last ones before one."""
     total = ahead = 0
     best = _Chunk(np.empty(0), np.empty(0, np.int64))
     for chunk in _passing(columns, queue, chosen):
@@ -149,10 +143,33 @@ def _among(columns: Columns, queue: Queue, chosen: Filter, prefix: int, known: i
     return Place(float(best.scores[-1]), int(best.rows[-1]))
 
 
-def rank_of(columns: Columns, queue: Queue, row: int) -> int:
-    """The rank (from 1) of a sample among all of the queue's kind."""
-    place = Place(float(columns.take(queue.score, [row])[0]), row)
-    return 1 + sum(int(_comes_before(chunk, place).sum()) for chunk in _passing(columns, queue, Filter()))
+def ranks_of(columns: Columns, queue: Queue, rows: Sequence[int], chosen: Filter) -> list[int]:
+    """The rank (from 1) of each of these samples among those that pass, or where it would stand."""
+    if not rows:
+        return []
+    scores = np.array(columns.take(queue.score, rows), np.float64)
+    order = np.lexsort((rows, -scores))
+    places = _Chunk(scores[order], np.array(rows, np.int64)[order])
+    ahead = np.zeros(len(rows) + 1, np.int64)  # of the samples, by how many of the places stand ahead of them
+    for chunk in _passing(columns, queue, chosen):
+        ahead[0] += int((chunk.scores > places.scores[0]).sum())
+        near = (chunk.scores <= places.scores[0]) & (chunk.scores >= places.scores[-1])
+        ahead += np.bincount(_places_ahead(_Chunk(chunk.scores[near], chunk.rows[near]), places), minlength=len(ahead))
+    ranks = np.empty(len(rows), np.int64)
+    ranks[order] = 1 + np.cumsum(ahead)[:-1]
+    return ranks.tolist()
+
+
+def _places_ahead(chunk: _Chunk, places: _Chunk) -> Rows:
+    """How many of the places, in order, stand at or ahead of each sample."""
+    first = np.searchsorted(-places.scores, -chunk.scores, side="left")
+    last = np.searchsorted(-places.scores, -chunk.scores, side="right")
+    found = first.copy()
+    tied = np.flatnonzero(last > first)
+    for a in np.unique(first[tied]):
+        same = tied[first[tied] == a]
+        found[same] = a + np.searchsorted(places.rows[a : last[same[0]]], chunk.rows[same], side="right")
+    return found
 
 
 def confusion(columns: Columns, queue: Queue, chosen: Filter) -> Counter[tuple[int, int]]:
@@ -168,20 +185,11 @@ def confusion(columns: Columns, queue: Queue, chosen: Filter) -> Counter[tuple[i
     return found
 
 
-def scores_of(columns: Columns, queue: Queue, rows: Sequence[int]) -> list[float]:
-    """The queue's score of these rows."""
-    return columns.take(queue.score, rows)
-
-
 def belongs(columns: Columns, queue: Queue, rows: Rows) -> NDArray[np.bool_]:
     """Which of these rows are of the queue's kind."""
     if queue.kind is None or not len(rows):
         return np.ones(len(rows), bool)
     return np.array(columns.take("kind", rows.tolist())) == queue.kind
-
-
-def _count(columns: Columns, queue: Queue, chosen: Filter) -> int:
-    return sum(len(chunk.rows) for chunk in _passing(columns, queue, chosen))
 
 
 def _passing(columns: Columns, queue: Queue, chosen: Filter) -> Iterator[_Chunk]:

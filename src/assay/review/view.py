@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from ..decisions.log import VERDICTS, Decision, Standing
 from ..decisions.store import Decisions
 from ..errors import ShapeError
 from .columns import KINDS, Columns
-from .queue import QUEUES, Filter, Place, Queue, Rows, page, rank_of
+from .queue import QUEUES, Filter, Place, Queue, Rows, page, place_at, ranks_of
 from .shards import Shards
 
 STATUSES = ("open", "done", *VERDICTS, "unsure", "conflict")
@@ -74,9 +75,7 @@ class View:
         if status is not None and status not in STATUSES:
             raise ShapeError(f"status={status!r} is not one of {', '.join(STATUSES)}")
         stood = self.stood()
-        only = None
-        if queue.listed:
-            only = stood.having("conflict" if queue.name == "conflicts" else "unsure")
+        only = self._whole(queue).only
         without = None
         if status == "open":
             without = stood.rows[stood.actions != "open"]
@@ -93,41 +92,74 @@ class View:
             raise ShapeError(f"{name}={label!r} is no class of this audit")
         return self.columns.classes.index(label)
 
-    def page(self, queue: Queue, chosen: Filter, **where: Any) -> dict[str, Any]:
-        """A page of items, with cursors to the pages beside it."""
-        limit = where["limit"]
-        found = page(self.columns, queue, chosen, **where)
+    def page(
+        self,
+        queue: Queue,
+        chosen: Filter,
+        *,
+        limit: int,
+        after: Place | None = None,
+        before: Place | None = None,
+        rank: int | None = None,
+        row: int | None = None,
+    ) -> dict[str, Any]:
+        """A page of items, with cursors to the pages beside it.
+
+        From a `rank` of the whole queue or the place of a sample (`row`) on: these themselves if they pass the filters,
+        else what comes next, and the end of the list where nothing does.
+        """
+        if rank is not None or row is not None:
+            after = self._start(queue, rank, row)
+        found = page(self.columns, queue, chosen, limit=limit, after=after, before=before)
+        if (rank is not None or row is not None) and found.total and not found.places:
+            found = page(self.columns, queue, chosen, limit=limit, before=_END)
         rows = [place.row for place in found.places]
-        items = self.items(queue, rows)
-        for k, item in enumerate(items):
-            item["rank"] = found.first + k
-        more = found.first - 1 + len(rows) < found.total and len(rows) == limit
+        ranks = [found.first + k for k in range(len(rows))] if self._is_whole(queue, chosen) else None
         return {
             "queue": queue.name,
             "score": queue.score,
             "total": found.total,
-            "items": items,
-            "next": cursor(found.places[-1]) if rows and more else None,
+            "items": self.items(queue, rows, ranks),
+            "next": cursor(found.places[-1]) if rows and found.first - 1 + len(rows) < found.total else None,
             "previous": cursor(found.places[0]) if rows and found.first > 1 else None,
         }
 
-    def place_before(self, queue: Queue, row: int) -> Place:
-        """The place in the queue's order after which the sample comes, or would come if it passed the filters."""
-        return Place(float(self.columns.take(queue.score, [self.check_row(row)])[0]), row - 1)
+    def _start(self, queue: Queue, rank: int | None, row: int | None) -> Place:
+        """The place in the queue's order after which a rank or a sample comes."""
+        if row is not None:
+            place = Place(float(self.columns.take(queue.score, [self.check_row(row)])[0]), row)
+        else:
+            place = place_at(self.columns, queue, self._whole(queue), rank or 1) or _END
+        return Place(place.score, place.row - 1)
 
-    def items(self, queue: Queue, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """What a list shows of samples, in the order of the rows."""
+    def _whole(self, queue: Queue) -> Filter:
+        """What lets all of the queue through."""
+        if not queue.listed:
+            return Filter()
+        return Filter(only=self.stood().having("conflict" if queue.name == "conflicts" else "unsure"))
+
+    def _is_whole(self, queue: Queue, chosen: Filter) -> bool:
+        """Whether the filter leaves nothing of the queue out."""
+        bounds = (chosen.given, chosen.suggested, chosen.low, chosen.high)
+        if any(bound is not None for bound in bounds) or (chosen.without is not None and len(chosen.without)):
+            return False
+        whole = self._whole(queue).only
+        return chosen.only is None or (whole is not None and len(whole) == len(chosen.only))
+
+    def items(self, queue: Queue, rows: Sequence[int], ranks: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """What a list shows of samples, in the order of the rows; their ranks are those in the whole queue."""
         columns = self.columns
+        ranks = ranks_of(columns, queue, rows, self._whole(queue)) if ranks is None else ranks
         stood = self.decisions.standing_of(rows)
         names = ("confidence", "kind", "cooks_distance", "held_out", queue.score)
         values = {name: columns.take(name, rows) for name in names}
+        ids = [exact(id) for id in columns.ids(rows)]
         shown = zip(
-            rows, columns.ids(rows), columns.labels("given_label", rows), columns.labels("suggested_label", rows),
-            strict=True,
-        )  # fmt: skip
+            rows, ids, columns.labels("given_label", rows), columns.labels("suggested_label", rows), strict=True
+        )
         return [
             {
-                "row": row, "id": id, "rank": None, "given": given, "suggested": suggested,
+                "row": row, "id": id, "rank": ranks[k], "given": given, "suggested": suggested,
                 "confidence": number(values["confidence"][k]), "kind": KINDS[values["kind"][k]],
                 "score": number(values[queue.score][k]), "cooks_distance": number(values["cooks_distance"][k]),
                 "held_out": bool(values["held_out"][k]), **state(stood.get(row)),
@@ -137,7 +169,7 @@ class View:
 
     def rank(self, row: int) -> int:
         """Its rank by Cook's distance among all samples."""
-        return rank_of(self.columns, QUEUES["all"], row)
+        return ranks_of(self.columns, QUEUES["all"], [row], Filter())[0]
 
     def check_row(self, row: int) -> int:
         """The row, or `ShapeError` where there is none such."""
@@ -179,6 +211,11 @@ def number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
+def exact(id: Any) -> Any:
+    """An id as JavaScript reads it: it has no whole numbers beyond 2**53."""
+    return str(id) if isinstance(id, int) and abs(id) > 2**53 else id
+
+
 def cursor(place: Place) -> str:
     """A place as text that comes back in a query: the score's exact digits and the row."""
     return f"{place.score.hex()}_{place.row}"
@@ -195,6 +232,7 @@ def place_of(text: str) -> Place:
         raise ShapeError("the cursor is none of ours; take it from `next` or `previous`") from cause
 
 
+_END = Place(-math.inf, 2**62)  # behind all samples
 _CURSOR = re.compile(r"(-?(?:0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}|inf))_([0-9]{1,18})")
 
 

@@ -38,11 +38,9 @@ def queue(request: Request) -> Response:
         if text := given(side):
             where[side] = place_of(text)
     where["rank"] = whole(given("rank"), "rank", least=1, most=2**53)
-    row = whole(given("row"), "row", least=0, most=2**62)
-    if sum(found is not None for found in (where.get("after"), where.get("before"), where["rank"], row)) > 1:
+    where["row"] = whole(given("row"), "row", least=0, most=2**62)
+    if sum(where.get(name) is not None for name in ("after", "before", "rank", "row")) > 1:
         raise ShapeError("after, before, rank and row each say where to begin; give one")
-    if row is not None:
-        where["after"] = view.place_before(chosen, row)
     return JSONResponse(view.page(chosen, _filter(request), **where))
 
 

@@ -80,7 +80,7 @@ def test_traces_and_folders_are_members(tmp_path):
     traced = assay.trace((X, LABELS), model=model, checkpoints=states, refit=True, l2=1e-3)
     found = assay.ensemble([traced])
     assert found.members["member"].to_pylist() == ["step 1", "step 5"]
-    np.testing.assert_allclose(found.table["label_loss"].to_numpy(), traced.column("loo_loss").mean(0))
+    np.testing.assert_allclose(found.table["label_loss"].to_numpy(), traced.column("label_loss").mean(0))
     assert found.table["suggested_label"].null_count == N
     audit = assay.audit((X, LABELS), l2=1e-3, out=tmp_path / "a")
     both = assay.ensemble([tmp_path / "a", traced])
@@ -88,6 +88,41 @@ def test_traces_and_folders_are_members(tmp_path):
     assert both.table["suggested_label"].to_pylist() == audit.table["suggested_label"].to_pylist()
     by_hand = 1 - np.mean(audit.table["is_label_issue"].to_numpy())
     assert both.members["loo_accuracy"][0].as_py() == pytest.approx(by_hand)
+
+
+def test_members_weigh_by_what_they_know_of_held_out_samples():
+    """One member sees little; with held-out samples it has little say, without them as much as the other."""
+    held = np.arange(N) % 5 == 0
+    weight = np.where(held, 0.0, 1.0)
+    audits = [assay.audit((X + noise * RNG.normal(size=X.shape), LABELS), weight=weight, l2=1e-3) for noise in (0.1, 3)]
+    found = assay.ensemble(audits)
+    accuracy = [1 - np.mean(audit.table["is_label_issue"].to_numpy()[held]) for audit in audits]
+    np.testing.assert_allclose(found.members["held_out_accuracy"].to_numpy(), accuracy)
+    share = np.array(accuracy) ** 8
+    np.testing.assert_allclose(found.members["weight"].to_numpy(), share / share.sum())
+    assert found.members["weight"][0].as_py() > 0.9
+    wrong = np.isin(np.arange(N), FLIPPED)
+    even = assay.ensemble(audits, weights=[1, 1]).table[SCORE].to_numpy()
+    score = average_precision_score(wrong, found.table[SCORE].to_numpy())
+    assert score > average_precision_score(wrong, even)
+
+
+def test_a_step_of_a_trace_knows_its_accuracy_on_held_out_samples():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    held = np.arange(N) % 4 == 0
+    given = {"model": model, "checkpoints": {1: model.state_dict()}, "refit": True, "l2": 1e-3}
+    table = pd.DataFrame(X, columns=[f"f{j}" for j in range(6)]).assign(y=LABELS, w=np.where(held, 0.0, 1.0))
+    traced = assay.trace(table, label="y", weight="w", features="f*", **given)
+    audit = assay.audit(table, label="y", weight="w", features="f*", model=model, l2=1e-3)
+    step = traced.steps.to_pylist()[0]
+    assert traced.column("label_loss")[0] == pytest.approx(
+        audit.table[SCORE].to_numpy() / (1 - audit.table[SCORE].to_numpy()), rel=1e-6
+    )
+    plain = assay.audit(table, label="y", weight="w", features="f*", model=model, l2=1e-3, trim=False)
+    issue = plain.table["is_label_issue"].to_numpy()
+    assert step["held_out_accuracy"] == pytest.approx(1 - issue[held].mean())
+    assert step["loo_accuracy"] == pytest.approx(1 - issue[~held].mean())
 
 
 def test_a_regression_has_equal_weights_and_mean_suggestions():

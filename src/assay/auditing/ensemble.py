@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ from .result import Audit
 
 COLUMNS = ["id", "given_label", "suggested_label", "mislabeled_score", "cooks_distance", "is_label_issue", "held_out"]
 
+POWER = 8
+"""Of the held-out accuracy, that weighs members; from 8 on the power matters little (docs/images.md)."""
+
 Floats = NDArray[np.float64]
 
 
@@ -31,7 +34,8 @@ class Ensemble:
       `label_loss_std` (over members), `cooks_distance` (weighted mean), `agreement` (share of the audits that call it a
       label issue; NaN without), `mislabeled_score` `L/(1 + L)` of the mean loss.
     - `members`: one row an audit or a step of a trace: `member`, `label_loss` (mean over samples), `loo_accuracy`
-      (share of given labels that the leave-one-out prediction has; NaN for a regression), `weight` (they sum to one).
+      (share of given labels that the leave-one-out prediction has; NaN for a regression), `held_out_accuracy` (of the
+      samples of weight zero; NaN without), `weight` (they sum to one).
     """
 
     table: pa.Table
@@ -48,10 +52,11 @@ def ensemble(
     """Joins audits (or folders of audits) and traces of one data set: `L_i = Σ_m a_m L_i,m`, the mean over members m of
     the loss of each sample's label.
 
-    By default all weigh the same, `a_m = 1/M`; `weights` are one a member or step. Samples are matched by id. The mean
-    of losses is the better join: of ranks, or of probabilities, it does worse; weights by leave-one-out accuracy do
-    better while a network learns and much worse once it knows its labels by heart (docs/images.md). Raises `ShapeError`
-    where members are of other samples or labels, or the weights are not one each, negative, or all zero.
+    Where all members have held-out samples (weight zero), `a_m` is their accuracy there to the power of 8, so that a
+    network that has not learnt, or knows its labels by heart, has little say; without, all weigh the same. `weights`
+    are one a member or step instead. Samples are matched by id. The mean of losses is the better join: of ranks, or of
+    probabilities, it does worse (docs/images.md). Raises `ShapeError` where members are of other samples or labels, or
+    the weights are not one each, negative, or all zero.
     """
     if isinstance(members, str | Path) or not len(members):
         raise ShapeError("an ensemble has one or more members: audits, their folders, or traces")
@@ -80,6 +85,7 @@ def ensemble(
         "member": [part.name for part in aligned],
         "label_loss": [float(np.nanmean(part.loss)) for part in aligned],
         "loo_accuracy": [part.accuracy for part in aligned],
+        "held_out_accuracy": [part.held_out_accuracy for part in aligned],
         "weight": a,
     }
     return Ensemble(table, pa.table(told))
@@ -107,6 +113,7 @@ class _Part:
     loss: Floats
     distance: Floats
     accuracy: float
+    held_out_accuracy: float
     labels: _Labels | None = None
 
     def aligned(self, first: _Part) -> _Part:
@@ -121,24 +128,29 @@ class _Part:
             )
         order = places.to_numpy().astype(np.int64)
         labels = None if self.labels is None else self.labels.take(order)
-        return _Part(self.name, first.ids, self.loss[order], self.distance[order], self.accuracy, labels)
+        return replace(self, ids=first.ids, loss=self.loss[order], distance=self.distance[order], labels=labels)
 
 
 def _parts(member: Audit | Trace | str | Path) -> list[_Part]:
     if isinstance(member, Trace):
-        loss, distance = member.column("loo_loss"), member.column("cooks_distance")
+        loss, distance = member.column("label_loss"), member.column("cooks_distance")
         return [
-            _Part(f"step {step['step']}", member.ids, loss[k], distance[k], step["loo_accuracy"])
+            _Part(
+                f"step {step['step']}", member.ids, loss[k], distance[k], step["loo_accuracy"],
+                float("nan") if step["held_out_accuracy"] is None else step["held_out_accuracy"],
+            )
             for k, step in enumerate(member.steps.to_pylist())
-        ]
+        ]  # fmt: skip
     audit = member if isinstance(member, Audit) else load(member)
     table = audit.dataset.to_table(columns=COLUMNS).combine_chunks()
     issue, held_out = (table[name].to_numpy() for name in ("is_label_issue", "held_out"))
-    accuracy = float(1 - issue[~held_out].mean()) if audit.info["classes"] is not None else float("nan")
+    classes = audit.info["classes"] is not None
+    accuracy = float(1 - issue[~held_out].mean()) if classes else float("nan")
+    held = float(1 - issue[held_out].mean()) if classes and held_out.any() else float("nan")
     ids, given, suggested = (table[name].combine_chunks() for name in ("id", "given_label", "suggested_label"))
     score, distance = (table[name].to_numpy() for name in ("mislabeled_score", "cooks_distance"))
     loss = score / np.maximum(1 - score, np.finfo(np.float64).tiny)
-    return [_Part(str(audit.path), ids, loss, distance, accuracy, _Labels(given, suggested, issue))]
+    return [_Part(str(audit.path), ids, loss, distance, accuracy, held, _Labels(given, suggested, issue))]
 
 
 def _given(parts: Sequence[_Part]) -> pa.Array | None:
@@ -156,7 +168,11 @@ def _given(parts: Sequence[_Part]) -> pa.Array | None:
 
 
 def _weights(parts: Sequence[_Part], given: Sequence[float | int] | None) -> Floats:
-    a = np.ones(len(parts)) if given is None else np.asarray(given, dtype=np.float64)
+    accuracy = np.array([part.held_out_accuracy for part in parts])
+    if given is None:
+        a = np.ones(len(parts)) if np.isnan(accuracy).any() or not accuracy.any() else accuracy**POWER
+    else:
+        a = np.asarray(given, dtype=np.float64)
     if a.shape != (len(parts),) or not np.isfinite(a).all() or (a < 0).any() or not a.sum():
         raise ShapeError(f"weights {a.tolist()} are not one number ≥ 0 for each of the {len(parts)} members")
     return a / a.sum()

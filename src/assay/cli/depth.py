@@ -116,7 +116,7 @@ def ensemble(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Join audits of several models of one data set into one ranking: the mean of their leave-one-out losses."""
+    """Join audits of several models of one data set into one ranking: the mean of the losses of their labels."""
     with refusals():
         from ..auditing.ensemble import ensemble as joined
 
@@ -128,7 +128,7 @@ def ensemble(
             told = {"members": found.members.to_pylist(), "top": shown.to_pylist()}
             print(json.dumps(told, indent=2, default=str))
             return
-        _print_rows(found.members, ("member", "loo_accuracy", "label_loss", "weight"))
+        _print_rows(found.members, ("member", "loo_accuracy", "held_out_accuracy", "label_loss", "weight"))
         print(f"\nthe first {len(shown):,} of {len(found.table):,}")
         _print_rows(shown, ("id", "given_label", "suggested_label", "mislabeled_score", "agreement"), top)
 

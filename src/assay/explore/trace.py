@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import glob
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -30,9 +31,10 @@ from ..features.network import Network, Networked
 from ..features.weights import load_weights
 from ..head import Head
 from ..l2 import Rows, checked_damping
-from ..leverage import Scores
+from ..leverage import Scores, read_scores
 from ..sources.identity import ids_of_type
 from ..sources.samples import whole
+from .trim import trimmed
 
 STEPS = b"assay.trace"  # in the schema metadata: what is known of each step
 Checkpoints = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[int, Mapping[str, Tensor]]
@@ -43,9 +45,11 @@ class Trace:
     """The influence of every sample at every step.
 
     - `table`: one row a sample and step, `step` int64, `id`, `cooks_distance` (nats × N, ≥ 0, as `Leverage` gives it),
-      `loss` and `loo_loss` (nats), step after step in the order of the samples.
+      `loss`, `loo_loss` and `label_loss` (nats; the last is `loo_loss` of the trimmed head where a refitted one judges
+      classes, see explore/trim.py), step after step in the order of the samples.
     - `steps`: one row a step: `step`, mean `loss`, `loo_accuracy` (of leave-one-out predictions; NaN for a regression),
-      `gradient_norm` and `gradient_scale` of the objective at the head, its `l2` and `damping`.
+      `held_out_accuracy` (that of the samples of weight zero; null without), `gradient_norm` and `gradient_scale` of
+      the objective at the head, its `l2` and `damping`.
     """
 
     table: pa.Table
@@ -155,23 +159,31 @@ def _at(step: int, network: Network, data: Any, l2: float | str, columns: dict[s
     found = network.of(data, l2=0.0 if isinstance(l2, str) else l2, folder=None, **columns)
     batch = whole(found.source)
     head, rows = _head(found, l2, Rows(found.layer.design.matrix(batch.x), batch.y, batch.w))
-    scores = head.leverage_of(head.curvature_from(rows.sums(head.family)(head.V).curvature), batch.ids, rows).scores
+    curvature = head.curvature_from(rows.sums(head.family)(head.V).curvature)
+    scores = head.leverage_of(curvature, batch.ids, rows).scores
     numbers = {name: pa.array(getattr(scores, name).numpy()) for name in ("cooks_distance", "loss", "loo_loss")}
+    numbers["label_loss"] = numbers["loo_loss"]
+    if found.layer.refit and head.family.classifies:
+        left = trimmed(head, rows, head.V, curvature)
+        judged = read_scores(head.family, left.curvature, left.V, rows.H, rows.y, left.w)
+        numbers["label_loss"] = pa.array(judged.loo_loss.numpy())
     table = pa.table({"step": pa.array(np.full(len(batch.ids), step)), "id": batch.ids, **numbers})
     named = ("gradient_norm", "gradient_scale", "l2", "damping")
     mean = float(rows.w @ scores.loss) / float(rows.w.sum())
-    told = {"step": step, "loss": mean, "loo_accuracy": _accuracy(head.family, scores, rows)}
+    told: dict[str, Any] = {"step": step, "loss": mean, "loo_accuracy": _accuracy(head.family, scores, rows, rows.w)}
+    held = _accuracy(head.family, scores, rows, (rows.w == 0).double())
+    told["held_out_accuracy"] = None if math.isnan(held) else held
     told |= {name: float(getattr(head, name)) for name in named}
     return Trace(table, pa.Table.from_pylist([told]))
 
 
-def _accuracy(family: Family, scores: Scores, rows: Rows) -> float:
-    """Share of the weight whose label the leave-one-out prediction has; NaN for a regression."""
-    known = ~scores.loo_logits.isnan().any(1) & (rows.w > 0)
+def _accuracy(family: Family, scores: Scores, rows: Rows, weights: Tensor) -> float:
+    """Share of the weight whose label the leave-one-out prediction has; NaN for a regression, or without any."""
+    known = ~scores.loo_logits.isnan().any(1) & (weights > 0)
     if not family.classifies or not bool(known.any()):
         return float("nan")
     right = family.probabilities(scores.loo_logits[known]).argmax(1) == rows.y[known]
-    return float(rows.w[known] @ right.double()) / float(rows.w[known].sum())
+    return float(weights[known] @ right.double()) / float(weights[known].sum())
 
 
 def _head(found: Networked, l2: float | str, rows: Rows) -> tuple[Head, Rows]:

@@ -21,9 +21,11 @@ from sklearn.metrics import average_precision_score
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
 from cifar10_results import NETWORKS, Result, interval, read_units  # pyright: ignore[reportMissingImports]
 
+from assay.auditing.ensemble import POWER
+
 OURS = "trimmed leave-one-out loss"
 BOTH = f"{OURS}, mirrored too"
-TRACE = "mean over checkpoints"
+EVEN, TRACE = "even mean over checkpoints", "mean over checkpoints by held-out accuracy"
 FIELD = ("trained loss", "trained margin", "trained EL2N", "trained entropy", "trained gradient norm", "trained Cook's "
          "distance", "neighbours of another label", "AUM", "TracIn, last layer")  # fmt: skip
 RECIPES = {"plain": "", "elastic": ", L1L2", "over": ", over-trained", "paper": ", paper's recipe"}
@@ -37,13 +39,19 @@ def condition(result: Result) -> str:
 def precisions(result: Result) -> dict[str, float]:
     """Average precision by score: at the last checkpoint, and of means over the checkpoints."""
     found = {name: value["average precision"] for name, value in result.points[-1]["found"].items()}
-    accuracy = np.array([point["accuracy"]["leave-one-out"] for point in result.points])
     for name, score in ((OURS, ""), (BOTH, ", mirrored too")):
         losses = result.trace(name)
-        found[TRACE + score] = of(result, losses.mean(0))
-        found[f"{TRACE}{score}, weighted by accuracy⁴"] = of(result, accuracy**4 @ losses)
-    found["trained loss, mean over checkpoints"] = of(result, result.trace("trained loss").mean(0))
+        found[f"{EVEN}{score}"] = of(result, losses.mean(0))
+        found[f"{TRACE}{score}"] = of(result, held_out([result]) @ losses)
+    found["trained loss, even mean over checkpoints"] = of(result, result.trace("trained loss").mean(0))
     return found
+
+
+def held_out(results: list[Result], *, last: bool = False) -> np.ndarray:
+    """`assay.ensemble`'s weights of all checkpoints of these networks (or of their last ones)."""
+    points = [point for r in results for point in (r.points[-1:] if last else r.points)]
+    weights = np.array([point["accuracy"]["validation, refit"] for point in points]) ** POWER
+    return weights / weights.sum()
 
 
 def of(result: Result, score: np.ndarray) -> float:
@@ -67,7 +75,7 @@ def joined(results: list[Result]) -> dict[str, Any]:
         best = max(field_of(precisions(m))[name] for m in members for name in field_of(precisions(m)))
         single = max(max(precisions(m)[OURS] for m in members), best)
         mine = {
-            f"{way}{score}": of(members[0], sum_of(members, name, last=way == "last checkpoints"))
+            f"{way}{score}": of(members[0], joint(members, name, last=way == "last checkpoints"))
             for name, score in ((OURS, ""), (BOTH, ", mirrored too"))
             for way in ("last checkpoints", "all checkpoints")
         }
@@ -79,9 +87,10 @@ def joined(results: list[Result]) -> dict[str, Any]:
     return told
 
 
-def sum_of(members: list[Result], name: str, *, last: bool) -> np.ndarray:
-    """The mean of the members' losses (each the mean of its own checkpoints where not only the `last` counts)."""
-    return np.mean([m.score(name) if last else m.trace(name).mean(0) for m in members], axis=0)
+def joint(members: list[Result], name: str, *, last: bool) -> np.ndarray:
+    """The mean of the members' losses by held-out accuracy, of all checkpoints or of the `last` ones."""
+    losses = np.concatenate([m.score(name)[None] if last else m.trace(name) for m in members])
+    return held_out(members, last=last) @ losses
 
 
 def main() -> dict[str, Any]:
@@ -100,7 +109,7 @@ def main() -> dict[str, Any]:
         best = max(field_of(group[0]), key=lambda key: np.mean([found[key] for found in group]))
         told[name] = {"best of the field": best} | {
             f"{ours} minus it": interval([found[ours] - found[best] for found in group])
-            for ours in (OURS, BOTH, TRACE, f"{TRACE}, mirrored too", f"{TRACE}, mirrored too, weighted by accuracy⁴")
+            for ours in (OURS, BOTH, TRACE, f"{TRACE}, mirrored too")
         }
     told["several networks"] = joined(results)
     print(json.dumps(told, indent=1))

@@ -2,9 +2,9 @@
 
     python experiments/cifar10_findings.py            # from the units that are there, training nothing
 
-- Has a network been trained right for influence? Quantities that can be told without knowing the flips, each as a rule
-  "accept where it is below a threshold": the threshold is chosen on the runs of seed 0, the rule judged on all others.
-  A checkpoint is right where `mislabeled_score` finds nine tenths or more of what it finds at the best of its run.
+- Has a network been trained right for influence? Quantities that can be told without knowing the flips: the rank
+  correlation of each with what `mislabeled_score` finds, over all checkpoints of all runs; and what is lost, against
+  the best checkpoint of a run, by looking at the one where the quantity is least. Nothing is fitted.
 - Is it the data or the model? Rank correlation and overlap of the first hundredth of the scores of unflipped images,
   over recipes and architectures (same images), and over seeds (images drawn by both).
 - Does cleaning help? Test accuracy of a head fitted to the cleaned labels, against doing nothing.
@@ -26,13 +26,13 @@ from cifar10_results import NETWORKS, Result, interval, read_units
 from common import RESULTS, write_results
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 
-from assay.canvas import BLUE, INK, MUTED, VERMILLION, calm
+from assay.canvas import BLUE, GREEN, MUTED, VERMILLION, calm
 
 SCORE = "trimmed leave-one-out loss"
-ENOUGH = 0.9  # of the best checkpoint's average precision
 FLIPPED = 0.05
+HELD_OUT, LEFT_OUT = "1 − held-out accuracy, head refitted", "leave-one-out accuracy"
+RECIPES = {"plain": "ResNet-20, one cycle", "elastic": "ResNet-20, L1L2", "over": "ResNet-20, over-trained"}
 
 Point = dict[str, Any]
 
@@ -50,8 +50,8 @@ OBSERVED: dict[str, Callable[[Point], float]] = {
         p["accuracy"]["trained on, as labelled"] - noisy(p["accuracy"]["validation"])
     ),
     "1 − NC1": lambda p: 1 - p["NC1"],
-    "leave-one-out accuracy": lambda p: p["accuracy"]["leave-one-out"],
-    "1 − held-out accuracy, head refitted": lambda p: 1 - p["accuracy"]["validation, refit"],
+    LEFT_OUT: lambda p: p["accuracy"]["leave-one-out"],
+    HELD_OUT: lambda p: 1 - p["accuracy"]["validation, refit"],
     "1 − planted recall": lambda p: 1 - p["planted recall"],
     "−effective parameters": lambda p: -p["effective parameters"],
     "leave-one-out loss": lambda p: p["leave-one-out loss"],
@@ -59,46 +59,28 @@ OBSERVED: dict[str, Callable[[Point], float]] = {
 
 
 def rules(results: list[Result]) -> dict[str, Any]:
-    """For each observed quantity its threshold on seed 0, how often it is right on the others, and AUROC there."""
-    fitted = [r for r in results if r.unit.seed == 0]
-    others = [r for r in results if r.unit.seed != 0]
-    told: dict[str, Any] = {"checkpoints": [len(judged(fitted)[1]), len(judged(others)[1])]}
+    """For each observed quantity its rank correlation with average precision, and the loss of choosing by it."""
+    found = precision(results)
+    told: dict[str, Any] = {"checkpoints": len(found)}
     for name, value in OBSERVED.items():
-        x, right = values(fitted, value), judged(fitted)[1]
-        threshold = max(cuts(x), key=lambda t: balanced(x <= t, right))
-        told[name] = {"threshold": float(threshold), "chosen on": balanced(x <= threshold, right)}
-        if others:
-            x, right = values(others, value), judged(others)[1]
-            told[name]["others"] = balanced(x <= threshold, right)
-            if right.any() and not right.all():
-                told[name]["AUROC, others"] = float(roc_auc_score(right, -x))
-    return told
-
-
-def cuts(x: np.ndarray) -> np.ndarray:
-    """Half way between neighbouring values."""
-    ordered = np.unique(x)
-    return (ordered[1:] + ordered[:-1]) / 2 if len(ordered) > 1 else ordered
+        lost = [precision([r]).max() - precision([r])[values([r], value).argmin()] for r in results]
+        told[name] = {
+            "rank correlation, of its negative": float(
+                spearmanr(-values(results, value), precision(results)).statistic
+            ),
+            "lost by choosing its least": interval(lost),
+        }
+    last = [precision([r]).max() - precision([r])[-1] for r in results]
+    return {**told, "lost by the last checkpoint": interval(last)}
 
 
 def values(results: list[Result], value: Callable[[Point], float]) -> np.ndarray:
     return np.array([value(point) for result in results for point in result.points])
 
 
-def judged(results: list[Result]) -> tuple[np.ndarray, np.ndarray]:
-    """Every checkpoint's average precision over the best of its run, and whether that is enough."""
-    share: list[float] = []
-    for result in results:
-        found = np.array([point["found"][SCORE]["average precision"] for point in result.points])
-        share += (found / found.max()).tolist()
-    return np.array(share), np.array(share) >= ENOUGH
-
-
-def balanced(accepted: np.ndarray, right: np.ndarray) -> float:
-    """Mean of the shares of right ones accepted and of wrong ones refused."""
-    if right.all() or not right.any():
-        return float((accepted == right).mean())
-    return float((accepted[right].mean() + (~accepted[~right]).mean()) / 2)
+def precision(results: list[Result]) -> np.ndarray:
+    """Average precision at every checkpoint."""
+    return np.array([point["found"][SCORE]["average precision"] for result in results for point in result.points])
 
 
 def agreement(results: list[Result]) -> dict[str, Any]:
@@ -154,22 +136,24 @@ def cleaning(results: list[Result]) -> dict[str, Any]:
 
 
 def draw(results: list[Result], path: Path) -> None:
-    """The share of the best average precision against the two gaps in accuracy, a point a checkpoint."""
-    figure = Figure(figsize=(10.4, 4.2), layout="constrained")
-    marks = {"plain": ("o", BLUE), "elastic": ("^", MUTED), "over": ("s", VERMILLION)}
-    for ax, name in zip(figure.subplots(1, 2, sharey=True), list(OBSERVED)[:2], strict=True):
-        for recipe, (mark, color) in marks.items():
-            here = [r for r in results if r.unit.recipe == recipe]
-            if here:
-                x, y = values(here, OBSERVED[name]), judged(here)[0]
-                kinds = len({r.unit.network for r in here})
-                label = f"{recipe} ({len(here)} runs, {kinds} network{'s' * (kinds > 1)})"
-                ax.scatter(x, y, marker=mark, s=26, color=color, alpha=0.75, lw=0, label=label)
-        ax.axhline(ENOUGH, color=MUTED, lw=1, ls=":")
-        ax.axvline(rules(results)[name]["threshold"], color=INK, lw=1, ls="--")
-        ax.set(xlabel=name, ylabel="average precision over the best of the run" if name == next(iter(OBSERVED)) else "")
-        ax.legend(frameon=False, fontsize=8, loc="lower left")
+    """Average precision against two quantities, a point a checkpoint, a line a run."""
+    figure = Figure(figsize=(10.4, 4.4), layout="constrained")
+    marks = {"plain": ("o", BLUE), "elastic": ("^", GREEN), "over": ("s", VERMILLION)}
+    for ax, name in zip(figure.subplots(1, 2, sharey=True), (HELD_OUT, LEFT_OUT), strict=True):
+        told: set[str] = set()
+        for result in results:
+            mark, color = marks[result.unit.recipe] if result.unit.network == "resnet20" else ("D", MUTED)
+            label = RECIPES[result.unit.recipe] if result.unit.network == "resnet20" else NETWORKS[result.unit.network]
+            x = 1 - values([result], OBSERVED[name]) if name == HELD_OUT else values([result], OBSERVED[name])
+            ax.plot(
+                x, precision([result]), marker=mark, ms=5, lw=0.8, color=color, alpha=0.8,
+                label=None if label in told else label,
+            )  # fmt: skip
+            told.add(label)
+        ax.set_xlabel(name.removeprefix("1 − "))
         calm(ax, grid="both")
+    figure.axes[0].set_ylabel("average precision of mislabeled_score")
+    figure.axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.savefig(path, dpi=120)
 
 

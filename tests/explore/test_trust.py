@@ -7,8 +7,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+import assay
 import oracles
-from assay.explore.trust import VERDICTS, Trust, TrustReport
+from assay.explore.checks import VERDICTS
+from assay.explore.trust import Trust, TrustReport
 from assay.head import Head
 from assay.l2 import Rows
 
@@ -125,3 +127,20 @@ def test_a_sample_of_a_source_keeps_its_ids():
     found = Trust(refits=12).report(head, Rows(leverage.H, leverage.y, leverage.w), names)
     assert len(found.refits.ids) == 12
     assert set(found.refits.ids) <= set(names.to_pylist())
+
+
+def test_features_that_know_their_labels_are_told_by_held_out_samples():
+    """The label is written into the features of the samples trained on, as an over-trained network does."""
+    rng = np.random.default_rng(0)
+    X, held = rng.normal(size=(900, 8)), np.arange(900) % 3 == 0
+    y = (X[:, 0] + rng.normal(size=900) > 0).astype(int)
+    known = np.where(held, 0.0, 3.0 * (2 * y - 1)) + rng.normal(size=900)
+    weight = np.where(held, 0.0, 1.0)
+    blind = assay.audit((np.c_[X, known], y), weight=weight, l2=1e-2).trust
+    check = {check.name: check for check in blind.checks}["left out less held out"]
+    assert blind.verdict == check.verdict == "do not trust"
+    assert "earlier checkpoint" in check.sentence
+    plain = assay.audit((X, y), weight=weight, l2=1e-2).trust
+    assert {check.name: check for check in plain.checks}["left out less held out"].verdict == "trust"
+    none = assay.audit((X, y), l2=1e-2).trust
+    assert "left out less held out" not in {check.name for check in none.checks}

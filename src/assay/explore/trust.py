@@ -20,21 +20,11 @@ from ..influence.refit import refit_rows
 from ..l2 import Rows
 from ..leverage import Leverage
 from ..newton import Fit
+from .checks import VERDICTS, Check, judged
 from .planted import Flips, Planted, fit_rows
+from .unseen import held_out, skilled
 
-VERDICTS = ("trust", "caution", "do not trust")
 FEWEST = 10  # refits, and planted errors, below which nothing more than caution is deserved
-
-
-@dataclass(frozen=True)
-class Check:
-    """One assumption: its value, the limit from which it asks for caution, its verdict, and both in words."""
-
-    name: str
-    value: float
-    limit: float
-    verdict: str
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -106,7 +96,8 @@ class Trust:
             _conditioned(sampled),
             _overfitted(sampled, rows),
             _separated(head, rows, sampled.V),
-            _skilled(leverage),
+            skilled(leverage),
+            *held_out(leverage),
             _agrees(refits),
             _recovers(planted),
         )
@@ -155,15 +146,10 @@ def _removable(head: Head, leverage: Leverage, change: Tensor) -> Tensor:
     return usable
 
 
-def _judged(name: str, value: float, limits: tuple[float, float], sentence: str, *, high_is_bad: bool = True) -> Check:
-    bad = [not value <= limit if high_is_bad else not value >= limit for limit in limits]
-    return Check(name, value, limits[0], VERDICTS[sum(bad)], sentence)
-
-
 def _stationary(head: Head) -> Check:
     ratio = head.gradient_norm / head.gradient_scale
     if head.tilt is not None:
-        return _judged(
+        return judged(
             "gradient norm / scale",
             ratio,
             (1e-3, 1e-1),
@@ -177,13 +163,13 @@ def _stationary(head: Head) -> Check:
         )
     sentence = f"The gradient of the objective is {ratio:.1e} of its scale, so the head is "
     sentence += "at its optimum." if ratio <= 1e-6 else "not at its optimum; refit it."
-    return _judged("gradient norm / scale", ratio, (1e-6, 1e-3), sentence)
+    return judged("gradient norm / scale", ratio, (1e-6, 1e-3), sentence)
 
 
 def _conditioned(fit: Fit) -> Check:
     value = fit.curvature.condition_number
     digits = max(0, 15 - math.ceil(math.log10(value)))
-    return _judged(
+    return judged(
         "condition number",
         value,
         (1e10, 1e13),
@@ -194,7 +180,7 @@ def _conditioned(fit: Fit) -> Check:
 def _overfitted(fit: Fit, rows: Rows) -> Check:
     samples = float(rows.w.sum() ** 2 / rows.w.square().sum())  # Kish's effective number: no unit of weight in it
     value = fit.curvature.effective_parameters / samples
-    return _judged(
+    return judged(
         "effective parameters / N",
         value,
         (0.3, 0.7),
@@ -229,30 +215,6 @@ def _separated(head: Head, rows: Rows, V: Tensor) -> Check:
     return Check("training error", error, 0.0, verdict, sentence)
 
 
-def _skilled(leverage: Leverage) -> Check:
-    """One minus the mean leave-one-out loss over that of a model which knows only how often each label occurs."""
-    family, y, w = leverage.family, leverage.y, leverage.w
-    loo = leverage.scores.loo_loss
-    known = ~loo.isnan() & (w > 0)
-    weight, total = w[known], float(w[known].sum())
-    if family.classifies:
-        share = torch.zeros(max(family.C, 2), dtype=torch.float64).index_add(0, y, w) / w.sum()
-        base = -float(share[share > 0] @ share[share > 0].log())
-    else:
-        base = float(w @ (y - w @ y / w.sum()).square().sum(1)) / float(w.sum()) / 2
-    value = 1 - float(weight @ loo[known]) / total / base if total and base else math.nan
-    return _judged(
-        "skill",
-        value,
-        (0.05, 0.0),
-        f"Of samples it has not seen, the head explains {value:.1%} more than how often each label occurs."
-        if value > 0
-        else "Of samples it has not seen, the head says no more than how often each label occurs: the features tell "
-        "nothing of the labels, or l2 is far from its best.",
-        high_is_bad=False,
-    )
-
-
 def _agrees(refits: RefitCheck) -> Check:
     value, count = refits.correlation, len(refits.ids)
     sentence = f"Against {count} real leave-one-out refits the predicted change of loss correlates {value:.3f}, "
@@ -260,7 +222,7 @@ def _agrees(refits: RefitCheck) -> Check:
     if count < FEWEST:
         sentence = f"Only {count} samples could be left out and refitted; that is too few to judge the scores by."
         return Check("agreement with refits", value, 0.95, VERDICTS[1], sentence)
-    return _judged("agreement with refits", value, (0.95, 0.8), sentence, high_is_bad=False)
+    return judged("agreement with refits", value, (0.95, 0.8), sentence, high_is_bad=False)
 
 
 def _recovers(planted: Planted) -> Check:
@@ -268,7 +230,7 @@ def _recovers(planted: Planted) -> Check:
     if planted.flips * planted.repeats < FEWEST:
         sentence = f"Only {planted.flips} label errors could be planted; that is too few to judge the scores by."
         return Check("planted flips found", planted.recall_at_suspects, 0.5 + chance / 2, VERDICTS[1], sentence)
-    return _judged(
+    return judged(
         "planted flips found",
         planted.recall_at_suspects,
         (0.5 + chance / 2, 0.25 + 0.75 * chance),

@@ -34,7 +34,7 @@ from assay.models import heads
 from assay.models.augment import crop_and_flip, normalise
 from assay.models.efficientnet import efficientnet_b0
 from assay.models.penalty import ElasticNet
-from assay.models.recipes import one_cycle_recipe, overtrained, paper
+from assay.models.recipes import adam_cycle, one_cycle_recipe, overtrained, paper
 from assay.models.resnet import resnet
 from assay.models.training import Training, train
 from assay.models.vgg import vgg19
@@ -73,9 +73,8 @@ class Unit:
 
     @property
     def training(self) -> Training:
-        made = {"plain": one_cycle_recipe, "elastic": one_cycle_recipe, "over": overtrained, "paper": paper}[
-            self.recipe
-        ]
+        cycle = adam_cycle if self.network == "efficientnet" else one_cycle_recipe
+        made = {"plain": cycle, "elastic": cycle, "over": overtrained, "paper": paper}[self.recipe]
         settings = replace(made(self.epochs, checkpoints=self.checkpoints), seed=self.seed)
         if self.recipe == "elastic":
             settings = replace(settings, penalty=ElasticNet(KERAS, 2 * KERAS, layers=self.dense))

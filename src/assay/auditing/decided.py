@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..decisions.log import Decision, Standing
 from ..decisions.store import Decisions
+from ..errors import ShapeError
 from ..explore.boxes import Box
 from ..sources.source import Source
 from ..sources.table import TableSource
@@ -43,7 +44,7 @@ class Decided:
 
     def __init__(self, decisions: Decisions, classes: Sequence[Any] | None) -> None:
         self.decisions = decisions
-        self._names = {str(name): name for name in classes or ()}  # the log holds classes as text
+        self._names = None if classes is None else {str(name): name for name in classes}  # the log holds them as text
         self._rows = np.array([row for row, _, _ in decisions.statuses()], np.int64)
         stood = (one.decision for one in decisions.regions().values())
         self.regions = [region_of(one) for one in stood if one is not None]
@@ -84,9 +85,16 @@ class Decided:
         return pa.table({name: {**texts, **flags, "corrected_label": labels}[name] for name in DECIDED})
 
     def corrected(self, decision: Decision) -> Any:
-        """The new label of a relabel."""
+        """The new label of a relabel; raises `ShapeError` where it is no class of the audit."""
         label = json.loads(decision.label or "null")
-        return self._names.get(label, label) if isinstance(label, str) else label
+        if self._names is None:
+            return label
+        if label not in self._names:
+            raise ShapeError(
+                f"row {decision.row} is relabelled {label!r} by {decision.who}, which is no class of this audit "
+                f"({', '.join(list(self._names)[:5])}, …); decide on it again"
+            )
+        return self._names[label]
 
     def _corrected(self, given: pa.ChunkedArray, stood: dict[int, Standing]) -> pa.Array:
         """The labels with those that were corrected."""

@@ -13,7 +13,9 @@ from .shell import AuditPath, app, refusals
 @app.command()
 def review(
     path: AuditPath,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where it listens; 0 takes a free port.")] = 0,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Where it listens, else at a port of this audit's; 0: any.")
+    ] = None,
     host: Annotated[
         str, typer.Option(help="The address it listens at; another than this machine's own needs --allowed-host.")
     ] = "127.0.0.1",

@@ -10,7 +10,6 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -153,12 +152,13 @@ class _Asked:
 
 
 def cookie_of(header: str, name: str) -> str | None:
-    """One cookie of a Cookie header; None where there is none or the header is no such."""
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return None
-    return None if found is None else found.value
+    """One cookie of a Cookie header; None where it is not there, or there twice.
+
+    The other cookies, of whatever program on this machine, may be anything: `http.cookies` reads none after a bad one.
+    """
+    pairs = [part.strip().partition("=") for part in header.split(";")]
+    found = [value.strip() for key, _, value in pairs if key.strip() == name]
+    return found[0] if len(found) == 1 else None
 
 
 async def _redirect(send: Send, cookie: str) -> None:

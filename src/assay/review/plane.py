@@ -18,7 +18,7 @@ from .once import once
 
 AXES_FROM = 20_000  # rows, drawn evenly, that the components are found from
 POINTS = 50_000  # samples drawn as points, at most; beyond it their density is
-KEPT = 200_000  # samples that a click can find then, drawn evenly
+KEPT = 200_000  # samples, drawn evenly, that are the density then, and that a click can find
 SIDE = 512  # pixels of the picture of density
 
 Floats = NDArray[np.float32]
@@ -33,18 +33,16 @@ def plane(audit: Audit) -> dict[str, Any]:
     axes, middle, explained = _axes(audit)
     n = len(audit.source)
     chosen = drawn(n, POINTS if n <= POINTS else KEPT, 0)
-    limits = None
-    grid = np.zeros((SIDE, SIDE))
     kept: list[Floats] = []
     for first, places in _projected(audit, axes, middle):
-        if n > POINTS:
-            limits = _limits(places) if limits is None else limits
-            grid += np.histogram2d(places[:, 1], places[:, 0], SIDE, limits[::-1])[0]
         a, b = np.searchsorted(chosen, [first, first + len(places)])
         kept.append(places[chosen[a:b] - first])
     x, y = np.concatenate(kept).T
-    found = {"x": x, "y": y, "row": chosen, "explained": explained, "png": None, "limits": limits}
-    return found if limits is None else {**found, "png": _picture(grid)}
+    found = {"x": x, "y": y, "row": chosen, "explained": explained, "png": None, "limits": None}
+    if n <= POINTS:
+        return found
+    limits = _limits(np.stack([x, y], 1))
+    return {**found, "limits": limits, "png": _picture(np.histogram2d(y, x, SIDE, limits[::-1])[0])}
 
 
 def placed(audit: Audit, rows: list[int]) -> list[list[float]]:
@@ -92,7 +90,7 @@ def _projected(audit: Audit, axes: NDArray[np.float64], middle: NDArray[np.float
 
 
 def _limits(places: Floats) -> list[list[float]]:
-    """Where most of the first samples lie, with room about it."""
+    """Where most of the samples lie, with room about it."""
     low, high = np.quantile(places, [0.001, 0.999], axis=0)
     room = 0.15 * (high - low) + 1e-9
     return [[float(low[j] - room[j]), float(high[j] + room[j])] for j in (0, 1)]

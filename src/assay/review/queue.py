@@ -148,8 +148,9 @@ def ranks_of(columns: Columns, queue: Queue, rows: Sequence[int], chosen: Filter
     if not rows:
         return []
     scores = np.array(columns.take(queue.score, rows), np.float64)
-    order = np.lexsort((rows, -scores))
-    places = _Chunk(scores[order], np.array(rows, np.int64)[order])
+    own = np.array(rows, np.int64)
+    order = np.lexsort((own, -scores))
+    places = _Chunk(scores[order], own[order])
     ahead = np.zeros(len(rows) + 1, np.int64)  # of the samples, by how many of the places stand ahead of them
     for chunk in _passing(columns, queue, chosen):
         ahead[0] += int((chunk.scores > places.scores[0]).sum())

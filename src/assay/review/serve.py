@@ -6,6 +6,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from threading import Timer
 
@@ -18,7 +19,7 @@ LOCAL = "127.0.0.1"
 def serve(
     audit: str | Path,
     *,
-    port: int = 0,
+    port: int | None = None,
     host: str = LOCAL,
     allowed: Sequence[str] = (),
     browser: bool = True,
@@ -27,9 +28,10 @@ def serve(
 ) -> None:
     """Serves the audit in a folder until it is interrupted; prints the address, whose token lets a browser in.
 
-    `port` 0 takes a free one. Another `host` than this machine's own needs the names by which it is `allowed` to be
-    called. Exports are written into `exports`, by default beside the audit. Raises `OutputError`, `ShapeError`,
-    `ExtraError`.
+    `port` None takes one that is always the same for this folder where it is free: what a browser keeps (the place,
+    decisions that wait) it keeps for a port. 0 takes any. Another `host` than this machine's own needs the names by
+    which it is `allowed` to be called. Exports are written into `exports`, by default beside the audit. Raises
+    `OutputError`, `ShapeError`, `ExtraError`.
     """
     shards = Shards.open(audit)
     if host != LOCAL and not allowed:
@@ -39,18 +41,31 @@ def serve(
         )
     from .web.run import run  # the extra is needed from here on
 
-    listening = _listening(host, port)
-    port = listening.getsockname()[1]
+    listening = _usual(host, port_of(shards.path)) if port is None else _listening(host, port)
+    bound = int(listening.getsockname()[1])
     here = shards.path.absolute()
     folder = here.with_name(f"{here.name}-export") if exports is None else Path(exports)
-    hosts = [f"{name}:{port}" for name in (LOCAL, "localhost")]
-    hosts += [name for one in allowed for name in (one, f"{one}:{port}")]
+    hosts = [f"{name}:{bound}" for name in (LOCAL, "localhost")]
+    hosts += [name for one in allowed for name in (one, f"{one}:{bound}")]
 
     def ready(token: str) -> None:
-        _ready(port, token, browser=browser)
+        _ready(allowed[0] if host not in (LOCAL, "0.0.0.0", "::") else LOCAL, bound, token, browser=browser)
 
     with listening:
         run(shards, listening, hosts=hosts, exports=folder, user=user, ready=ready)
+
+
+def port_of(audit: Path) -> int:
+    """The port of an audit: below those that the system gives away, far from those that have a meaning."""
+    return 20_000 + int.from_bytes(sha256(str(audit.resolve()).encode()).digest()[:4], "big") % 10_000
+
+
+def _usual(host: str, port: int) -> socket.socket:
+    """At that port, or at any where it is taken."""
+    try:
+        return _listening(host, port)
+    except OutputError:
+        return _listening(host, 0)
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -67,15 +82,11 @@ def _listening(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _ready(port: int, token: str, *, browser: bool) -> None:
-    address = f"http://{LOCAL}:{port}/?token={token}"
+def _ready(name: str, port: int, token: str, *, browser: bool) -> None:
+    address = f"http://{name if ':' in name else f'{name}:{port}'}/?token={token}"
+    tunnel = f"from another machine: ssh -L {port}:{LOCAL}:{port} this-machine, then the same address there; "
     print(f"review    {address}", flush=True)
-    print(
-        f"          from another machine: ssh -L {port}:{LOCAL}:{port} this-machine, then the same address there; "
-        "Ctrl-C ends it",
-        file=sys.stderr,
-        flush=True,
-    )
+    print(f"          {tunnel if name == LOCAL else ''}Ctrl-C ends it", file=sys.stderr, flush=True)
     if browser:
         opening = Timer(0.5, webbrowser.open, [address])
         opening.daemon = True

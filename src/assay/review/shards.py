@@ -27,6 +27,7 @@ class Shards:
     info: dict[str, Any]
     files: tuple[Path, ...]
     starts: NDArray[np.int64]
+    stamp: tuple[int, int] | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Shards:
@@ -34,6 +35,7 @@ class Shards:
         folder = Path(path)
         if not (folder / "audit.json").is_file():
             raise OutputError(f"{path} holds no finished audit; give the folder of one")
+        stamp = stamp_of(folder)
         try:
             info = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
             rows = [int(entry["rows"]) for entry in info["manifest"]]
@@ -44,7 +46,14 @@ class Shards:
         files = tuple(inside(folder, Path("scores") / name) for name in names)
         for file in own:
             inside(folder, Path(file.removeprefix(HERE)))
-        return cls(folder, info, files, np.concatenate([[0], np.cumsum(rows)]).astype(np.int64))
+        return cls(folder, info, files, np.concatenate([[0], np.cumsum(rows)]).astype(np.int64), stamp)
+
+    def check(self) -> None:
+        """Raises `OutputError` where another audit took the place of this one."""
+        if stamp_of(self.path) != self.stamp:
+            raise OutputError(
+                f"{self.path.name} was removed or made anew since the review began; start `assay review` again"
+            )
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -93,6 +102,15 @@ class Shards:
         """All scores of one sample."""
         i = int(np.searchsorted(self.starts, row, side="right")) - 1
         return _read(self.files[i], None).slice(row - int(self.starts[i]), 1).to_pylist()[0]
+
+
+def stamp_of(folder: Path) -> tuple[int, int] | None:
+    """Which `audit.json` there is, and when it was written; None where there is none."""
+    try:
+        found = (folder / "audit.json").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from ...errors import AssayError
@@ -51,7 +51,7 @@ def application(site: Site, hosts: Iterable[str]) -> App:
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, AssayError)
-        return refused(site, error)
+        return refused(site, error, request.url.path)
 
     async def none_such(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -59,7 +59,7 @@ def application(site: Site, hosts: Iterable[str]) -> App:
         return told(site.pages, Refusal(status, words.get(status, "the request failed")), request.url.path)
 
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": "something went wrong; the terminal says what"}, 500)
+        return told(site.pages, Refusal(500, "something went wrong; the terminal says what"), request.url.path)
 
     handlers: Any = {AssayError: ours, HTTPException: none_such, Exception: unforeseen}
     app = Starlette(routes=routes, exception_handlers=handlers)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ...decisions.store import Subject
-from ...errors import ShapeError
+from ...errors import OutputError, ShapeError
 from ..view import View, state, told
 from .asked import body, flag, rows, text
 from .reading import finite, site_of
@@ -78,7 +78,10 @@ def _region(site: Site, who: str, asked: dict[str, Any]) -> dict[str, Any]:
     if box is None:
         raise ShapeError("there is no such region; reload the page")
     decisions = site.view.decisions
-    decisions.decide(who, [Subject(region=key, box=box)], action, [None], note=text(asked, "note", most=2_000))
+    decisions.decide(
+        who, [Subject(region=key, box=box)], action, [None], note=text(asked, "note", most=2_000),
+        resolves=flag(asked, "resolves"), key=text(asked, "key", most=64),
+    )  # fmt: skip
     return {"region": key, **state(decisions.regions().get(key))}
 
 
@@ -95,7 +98,10 @@ def _export(site: Site, asked: dict[str, Any]) -> dict[str, Any]:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]*", name) or ".." in name:
         raise ShapeError("to is to be a plain name: letters, digits, blanks, dots, dashes")
     target = name if name.endswith(FORMATS[format]) else name + FORMATS[format]
-    site.exports.mkdir(parents=True, exist_ok=True)
+    try:
+        site.exports.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise OutputError(f"{site.exports} cannot be made ({cause}); name another folder with --exports") from cause
     found = site.worker.call("export", str(site.exports / target), format, flag(asked, "force"))
     return {**found, "path": f"{site.exports.name}/{target}"}
 

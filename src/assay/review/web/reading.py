@@ -22,7 +22,10 @@ SIDES = (96, 384)
 
 
 def site_of(request: Request) -> Site:
-    return request.app.state.site
+    """What is served; raises `OutputError` where another audit took its place."""
+    site: Site = request.app.state.site
+    site.view.shards.check()
+    return site
 
 
 def session(request: Request) -> Response:
@@ -84,13 +87,17 @@ def why(request: Request) -> Response:
 
 
 def media(request: Request) -> Response:
-    """The sample's picture, written anew."""
+    """The sample's picture, written anew. A browser may keep it, but asks each time whether it is of this run: at the
+    same address may have been another audit's."""
     site, row = site_of(request), _row(request)
     side = whole(request.query_params.get("size"), "size", least=16, most=SIDES[1]) or SIDES[0]
+    headers = {"cache-control": "private, no-cache", "etag": f'"{site.run}-{row}-{side}"'}
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
     png = site.worker.call("picture", row, side)
     if png is None:
         raise UnknownIdError("the sample has no picture")
-    return Response(png, media_type="image/png", headers={"cache-control": "private, max-age=3600"})
+    return Response(png, media_type="image/png", headers=headers)
 
 
 def recent(request: Request) -> Response:

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -41,6 +43,7 @@ class Site:
     exports: Path
     user: str | None = None
     secrets: Secrets = field(default_factory=Secrets)
+    run: str = field(default_factory=lambda: token_hex(8))
     _regions: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -100,7 +103,8 @@ class Site:
             for queue in QUEUES.values()
         ]  # fmt: skip
         return {
-            "name": view.shards.path.resolve().name, "rows": len(view.shards), "family": info["family"],
+            "name": view.shards.path.resolve().name, "audit": sha256(info["fingerprint"].encode()).hexdigest()[:16],
+            "rows": len(view.shards), "family": info["family"],
             "classes": view.columns.classes, "targets": info["targets"], "kinds": info["kinds"],
             "label_issues": info["label_issues"], "held_out": info["held_out"],
             "trust": {name: info["trust"][name] for name in ("verdict", "reason")},
@@ -138,10 +142,10 @@ def unplaced(message: str, folders: Sequence[str]) -> str:
     return re.sub(r"(?:[A-Za-z]:)?(?:[\\/][^\s\\/:;,'\"()]+)+[\\/](?=[^\s\\/:;,'\"()])", "", message)
 
 
-def refused(site: Site, error: AssayError) -> Response:
-    """An error of ours as JSON; what it says in full goes to the terminal."""
+def refused(site: Site, error: AssayError, path: str) -> Response:
+    """An error of ours; what it says in full goes to the terminal."""
     print(f"assay: {error}", file=sys.stderr)
-    return JSONResponse({"error": site.unplaced(str(error))}, status_of(error))
+    return told(site.pages, Refusal(status_of(error), site.unplaced(str(error))), path)
 
 
 def told(pages: jinja2.Environment, refusal: Refusal, path: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -93,3 +93,15 @@ def test_finished_scores_are_not_overwritten_unasked(folder: Path):
     assert again.exit_code == 1
     assert "holds finished scores" in again.stderr
     assert run(*given, "--overwrite").exit_code == 0
+
+
+def test_audit_with_params_is_the_same(folder: Path):
+    options = ["--model", "parameternets:table", "--label", "y", "--params", "2", "--inverse", "ekfac", "--l2", "0.01"]
+    audited = CliRunner().invoke(app, ["audit", "t.parquet", *options, "--damping", "0.1", "--out", "audited"])
+    assert audited.exit_code == 0, audited.output
+    assert run("--params", "2", "--inverse", "ekfac", "--l2", "0.01", "--damping", "0.1").exit_code == 0
+    own, other = (pq.read_table(folder / name / "scores.parquet") for name in ("audited", "influence"))
+    assert own.equals(other)
+    refused = CliRunner().invoke(app, ["audit", "t.parquet", "--label", "y", "--params", "2"])
+    assert refused.exit_code == 2
+    assert "go with --model" in refused.output

@@ -38,6 +38,10 @@ def audit(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="The network's weights, .safetensors or .pt.")] = None,
     layer: Annotated[str | None, typer.Option(help="Its last linear layer, by name.")] = None,
+    params: Annotated[
+        str | None, typer.Option(help="Instead of that layer any modules, parameters or patterns: `assay influence`.")
+    ] = None,
+    inverse: Annotated[str | None, typer.Option(help="With --params: auto, cg, ekfac, …: `assay influence`.")] = None,
     refit: Annotated[bool, typer.Option(help="Fit the head anew, or keep it (with --l2 or --damping).")] = True,
     damping: Annotated[float, typer.Option(min=0, help="Added to the curvature of a kept head.")] = 0.0,
     device: Annotated[str | None, typer.Option(help="Where the network runs: cpu, cuda, mps.")] = None,
@@ -55,6 +59,17 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Score every sample of a table, rank the samples, and say why each is influential."""
+    if params is not None or inverse is not None:
+        if model is None or embedding or not refit or mirror or skip_corrupt or dry_run:
+            raise typer.BadParameter("--params and --inverse go with --model; for all their options: assay influence")
+        from .parameters import influence
+
+        influence(
+            data, model, weights, params, inverse or "auto", damping or 1e-3, l2=0.0 if l2 == "auto" else _number(l2),
+            loss=family or "softmax", label=label, features=features, id=id, weight=weight, seed=seed, out=out,
+            overwrite=overwrite, as_json=as_json,
+        )  # fmt: skip
+        return
     with refusals():
         given: dict[str, Any] = {
             "label": _names(label),

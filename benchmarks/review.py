@@ -165,7 +165,7 @@ def measure(rows: int) -> list[list[object]]:
                 path = f"/api/queue?limit=60&{query.format(middle=rows // 2)}"
                 found.append([name, median([timed(lambda path=path: server.get(path)) for _ in range(9)])])
             total = server.get("/api/queue?queue=all&limit=60")
-            deep = total["next"]
+            deep = urllib.parse.quote(total["next"])
             found.append(
                 ["next page", median([timed(lambda: server.get(f"/api/queue?after={deep}")) for _ in range(9)])]
             )

@@ -281,3 +281,14 @@ def test_a_failed_folder_leaves_nothing(audit, tmp_path, monkeypatch):
     with pytest.raises(assay.OutputError, match="no space"):
         audit.export(tmp_path / "out", format="subset")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["audit"]
+
+
+def test_an_export_is_audited_and_exported_again(tmp_path):
+    """Each time with columns of its own: two of one name cannot be read."""
+    path = write(tmp_path / "0.parquet", decision=np.array(["mine"] * N), assay_decision=np.array(["old"] * N))
+    audit = assay.audit(path, features="f*", label="y", l2=1e-2, out=tmp_path / "audit")
+    act(audit, "drop", 3)
+    table = pq.read_table(audit.export(tmp_path / "1.parquet"))
+    assert [table[name][3].as_py() for name in ("decision", "assay_decision", "assay_assay_decision")] == [
+        "mine", "old", "drop"
+    ]  # fmt: skip

@@ -82,7 +82,7 @@ def test_the_page_before_knows_that_more_comes(view: View, tmp_path: Path):
 
 def test_a_sample_that_is_shown_alone_knows_its_rank(view: View, tmp_path: Path):
     right = order(tmp_path / "audit", "all")
-    assert [item["rank"] for item in view.items(QUEUES["all"], [right[4], right[0]])] == [5, 1]
+    assert view.ranks(QUEUES["all"], [right[4], right[0], right[-1]]) == [5, 1, 1_000]
 
 
 def test_ids_beyond_what_javascript_counts_to_are_text(tmp_path: Path):

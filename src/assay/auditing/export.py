@@ -72,8 +72,13 @@ def _joined(source: Source, first: int, scores: pa.Table) -> pa.Table:
     table = pa.Table.from_batches(batches)
     for name in scores.schema.names:
         column = scores[name].cast(pa.string()) if name == "kind" else scores[name]
-        table = table.append_column(f"assay_{name}" if name in names else name, column)
+        table = table.append_column(_free(name, names), column)
     return table
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """The name, with `assay_` before it as often as the source has it: an export may be audited and exported again."""
+    return _free(f"assay_{name}", taken) if name in taken else name
 
 
 def for_csv(table: pa.Table) -> pa.Table:

@@ -114,7 +114,9 @@ class View:
         if (rank is not None or row is not None) and found.total and not found.places:
             found = page(self.columns, queue, chosen, limit=limit, before=_END)
         rows = [place.row for place in found.places]
-        ranks = [found.first + k for k in range(len(rows))] if self._is_whole(queue, chosen) else None
+        ranks = (
+            [found.first + k for k in range(len(rows))] if self._is_whole(queue, chosen) else self.ranks(queue, rows)
+        )
         return {
             "queue": queue.name,
             "score": queue.score,
@@ -147,9 +149,8 @@ class View:
         return chosen.only is None or (whole is not None and len(whole) == len(chosen.only))
 
     def items(self, queue: Queue, rows: Sequence[int], ranks: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """What a list shows of samples, in the order of the rows; their ranks are those in the whole queue."""
+        """What a list shows of samples, in the order of the rows; their `ranks` where they are known."""
         columns = self.columns
-        ranks = ranks_of(columns, queue, rows, self._whole(queue)) if ranks is None else ranks
         stood = self.decisions.standing_of(rows)
         names = ("confidence", "kind", "cooks_distance", "held_out", queue.score)
         values = {name: columns.take(name, rows) for name in names}
@@ -159,7 +160,7 @@ class View:
         )
         return [
             {
-                "row": row, "id": id, "rank": ranks[k], "given": given, "suggested": suggested,
+                "row": row, "id": id, "rank": ranks[k] if ranks else None, "given": given, "suggested": suggested,
                 "confidence": number(values["confidence"][k]), "kind": KINDS[values["kind"][k]],
                 "score": number(values[queue.score][k]), "cooks_distance": number(values["cooks_distance"][k]),
                 "held_out": bool(values["held_out"][k]), **state(stood.get(row)),
@@ -167,9 +168,9 @@ class View:
             for k, (row, id, given, suggested) in enumerate(shown)
         ]  # fmt: skip
 
-    def rank(self, row: int) -> int:
-        """Its rank by Cook's distance among all samples."""
-        return ranks_of(self.columns, QUEUES["all"], [row], Filter())[0]
+    def ranks(self, queue: Queue, rows: Sequence[int]) -> list[int]:
+        """The ranks of samples in the whole queue."""
+        return ranks_of(self.columns, queue, rows, self._whole(queue))
 
     def check_row(self, row: int) -> int:
         """The row, or `ShapeError` where there is none such."""

@@ -22,8 +22,9 @@ function proposed() {
 }
 
 async function summary() {
-  const { reviewed, open } = await get("/api/progress", { queue: "all" });
-  byId("standing").textContent = `${count(reviewed)} samples were decided, ${count(open)} are open; an open sample keeps its label.`;
+  const { reviewed, open, queues } = await get("/api/progress", { queue: "all" });
+  const differ = queues.conflicts ? ` About ${count(queues.conflicts)} experts differ: the latest decision counts.` : "";
+  byId("standing").textContent = `${count(reviewed)} samples were decided, ${count(open)} are open; an open sample keeps its label.${differ}`;
 }
 
 async function write(event) {

@@ -6,7 +6,7 @@ A post that the server refuses comes back (`refused`); where no server answers i
 import { post } from "./api.js";
 import { session } from "./session.js";
 
-const PLACE = `assay-outbox ${session.name}`;
+const PLACE = `assay-outbox ${session.audit}`; // of these data: another audit may come to stand at this address
 const WAITS = [200, 400, 800, 1600, 3000];
 
 export class Outbox {

@@ -20,6 +20,7 @@ let found = [];
 function standing(region) {
   const pending = waiting.get(region.region);
   if (pending) return el("span", { class: "standing", data: { state: "pending" } }, `… ${ACTIONS[pending].name}`);
+  if (region.conflict) return el("span", { class: "standing", data: { action: "conflict", state: "conflict" } }, glyph("≠"), " experts differ: a decision now settles it");
   const one = region.decision;
   if (!one || one.action === "requeue") return el("span", { class: "standing" }, "open");
   const name = DOES.find(([action]) => action === one.action)?.[2] ?? one.action;
@@ -28,7 +29,7 @@ function standing(region) {
 
 function buttons(region) {
   return DOES.map(([action, sign, name, words]) => {
-    const on = region.decision?.action === action;
+    const on = !region.conflict && region.decision?.action === action;
     const useless = action === "requeue" && (!region.decision || region.decision.action === "requeue");
     return el("button", { type: "button", class: action, title: words, "aria-pressed": action === "requeue" ? null : on ? "true" : "false", disabled: useless, on: { click: () => decide(region, action) } }, glyph(sign), ` ${name}`);
   });
@@ -83,8 +84,8 @@ async function decide(region, action) {
     if (!(await known())) return;
     waiting.set(region.region, action);
     draw();
-    const answer = await post("/api/decide-region", { region: region.region, action, note: null });
-    region.decision = answer.decision;
+    const answer = await post("/api/decide-region", { region: region.region, action, note: null, resolves: Boolean(region.conflict) });
+    Object.assign(region, { decision: answer.decision, conflict: answer.conflict });
   } catch (error) {
     notice(`Not saved: ${error.message}`, { tone: "bad", stays: true });
   }

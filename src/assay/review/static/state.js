@@ -4,7 +4,7 @@ import { settled } from "./dom.js";
 import { session } from "./session.js";
 
 const FILTERS = ["given", "suggested", "low", "high"];
-const PLACE = `assay-place ${session.name}`;
+const PLACE = `assay-place ${session.audit}`;
 const given = new URLSearchParams(location.search || stored());
 const names = session.queues.map((queue) => queue.name);
 

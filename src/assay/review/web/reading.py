@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ...errors import ShapeError, UnknownIdError
-from ..queue import confusion
+from ..queue import QUEUES, confusion
 from ..view import LIMIT, place_of, queue_of, told
 from ..words import words_of
 from .asked import real, whole, word
@@ -63,9 +63,10 @@ def sample(request: Request) -> Response:
     site, row = site_of(request), _row(request)
     view = site.view
     scores = view.shards.row(row)
-    item = view.items(queue_of(word(request.query_params.get("queue"))), [row])[0]
+    chosen = queue_of(word(request.query_params.get("queue")))
+    item = view.items(chosen, [row], view.ranks(chosen, [row]))[0]
     shown = {name: scores[name] for name in SHOWN}
-    shown["cooks_rank"] = view.rank(row)
+    shown["cooks_rank"] = view.ranks(QUEUES["all"], [row])[0]
     found = site.worker.call("sample", row, scores["label_score"])
     found["missing"] = None if found["missing"] is None else site.unplaced(found["missing"])
     more = {"scores": shown, "words": words_of(shown, view.shards.info), **found}

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +65,17 @@ class Serving:
         """A request with exactly these headers, `_` in names as dashes; None leaves one out that is usual."""
         usual: dict[str, str | None] = {"Host": self.host, "Cookie": self.cookie if cookie == "" else cookie}
         given = {**usual, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         if data is not None and "Content-Length" not in given:
             given["Content-Length"] = str(len(data))
-        for name, value in given.items():
-            if value is not None:
-                connection.putheader(name, value)
-        connection.endheaders(data)
-        answer = Answer(connection.getresponse())
-        connection.close()
-        return answer
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in given.items():
+                if value is not None:
+                    connection.putheader(name, value)
+            connection.endheaders(data)
+            with connection.getresponse() as response:
+                return Answer(response)
 
     def get(self, path: str, **headers: str | None) -> Answer:
         return self.ask("GET", path, **headers)

@@ -91,12 +91,13 @@ def test_every_option_reaches_the_audit(folder: Path, tmp_path: Path):
     common = ("--label", "y", "--id", "key", "--weight", "w", "--family", "logistic", "--l2", "0.01", "--seed", "4")
     done = run(
         "audit", tmp_path / "a.parquet", *common, "--embedding", "e", "--no-standardize", "--image-shape", "2,2",
-        "--workers", "1", "--out", tmp_path / "out", "--json",
+        "--workers", "1", "--no-trim", "--out", tmp_path / "out", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     audit = assay.load(tmp_path / "out")
     assert audit.info["arguments"] == {
         "family": "logistic", "l2": 0.01, "seed": 4, "shard_rows": 16384, "encoder": None, "standardize": False,
+        "trim": False,
     }  # fmt: skip
     assert audit.source.image_shape == (2, 2)
     assert audit.info["total_weight"] == 200 * 201 / 2

@@ -31,6 +31,7 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch):
     return module
 
 
+@pytest.mark.slow
 def test_influential_points_lie_at_the_boundary(tmp_path, monkeypatch):
     found = load("fig1_toys", monkeypatch).main(0.1, tmp_path)
     assert set(found) == {"unit circle", "down-sampled circle", "noisy band", "line and sine"}
@@ -80,6 +81,7 @@ def test_the_committed_results_are_of_these_settings(name, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::assay.AssayWarning")
+@pytest.mark.slow
 def test_influential_points_of_a_table_lie_where_the_advisory_changes(tmp_path, monkeypatch):
     module = load("fig3_acas", monkeypatch)
     claims = module.main("hcas", None, tmp_path / "work", 0.02, tmp_path)["claims"]

@@ -113,6 +113,13 @@ def expert(browser: Browser, server: Server, name: str, **options: Any) -> Itera
         context.close()
 
 
+@pytest.fixture
+def page(browser: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """An expert of this test's own, by its name, at the `server` of the test's module."""
+    with expert(browser, server, request.node.name[-40:]) as found:
+        yield found
+
+
 def enter(page: Page, server: Server) -> None:
     page.goto(server.token)
     page.wait_for_selector(".cell, #empty:not([hidden])")

@@ -1,5 +1,5 @@
-"""One Chromium for all the browser tests of a process."""
+"""One Chromium for all the browser tests of a process, and an expert for each."""
 
-from browsing import browser
+from browsing import browser, page
 
-__all__ = ["browser"]
+__all__ = ["browser", "page"]

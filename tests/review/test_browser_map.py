@@ -3,18 +3,12 @@
 import re
 
 import pytest
-from browsing import current, expert, served, until, visit
+from browsing import current, served, until, visit
 
 
 @pytest.fixture(scope="module")
 def server(digits_audit, tmp_path_factory):
     with served(digits_audit.path, tmp_path_factory.mktemp("map")) as found:
-        yield found
-
-
-@pytest.fixture
-def page(browser, server):
-    with expert(browser, server, "Ann") as found:
         yield found
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pv
 import pytest
-from browsing import expert, log, served, until, visit
+from browsing import log, served, until, visit
 
 import assay
 from assay.datasets.hcas import ADVISORIES, HCAS, policy
@@ -28,25 +28,19 @@ def server(tmp_path_factory):
         yield found
 
 
-@pytest.fixture
-def page(browser, server):
-    with expert(browser, server, "Ann") as found:
-        yield found
-
-
 def test_a_region_is_decided_undone_and_exported(page, server):
     visit(page, "/regions")
     page.wait_for_selector(".region")
     first = page.locator(".region").first
     rule = first.locator("h3").inner_text()
     first.locator("button.filter").click()
-    page.wait_for_selector(".region .standing[data-action=filter]:has-text('Ann')")
+    page.wait_for_selector(".region .standing[data-action=filter]:has-text('region_is_decided')")
     page.keyboard.press("z")
     until(page, "document.querySelector('.region .standing').textContent === 'open'")
     first.locator("button.collect").click()
     page.wait_for_selector(".region .standing[data-action=collect]:has-text('important')")
     page.reload()
-    page.wait_for_selector(".region .standing[data-action=collect]:has-text('Ann')")
+    page.wait_for_selector(".region .standing[data-action=collect]:has-text('region_is_decided')")
     assert [one["action"] for one in log(server)] == ["filter", "undo", "collect"]
     visit(page, "/export")
     page.check("input[value=needs]")

@@ -16,13 +16,6 @@ def server(digits_audit, tmp_path_factory):
         yield found
 
 
-@pytest.fixture
-def page(browser, server, request):
-    """An expert of this test's own."""
-    with expert(browser, server, request.node.name[-40:]) as found:
-        yield found
-
-
 def test_a_burst_of_keys_loses_none_and_keeps_their_order(page, server):
     visit(page, "/?queue=boundary&status=open")
     before = len(log(server))

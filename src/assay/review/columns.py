@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -55,13 +56,10 @@ class Columns:
 
     def chunks(self, names: Sequence[str], size: int = CHUNK) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         """(first row, the columns' values there), in order."""
-        files = {name: open(self.path / name, "rb") for name in names}  # noqa: SIM115  closed below, all of them
-        try:
+        with ExitStack() as opened:
+            files = {name: opened.enter_context(open(self.path / name, "rb")) for name in names}
             for first in range(0, self.rows, size):
                 yield first, {name: self._next(file, name, size) for name, file in files.items()}
-        finally:
-            for file in files.values():
-                file.close()
 
     def take(self, name: str, rows: Sequence[int]) -> list[Any]:
         """A column's values at these rows, in that order."""
@@ -132,8 +130,8 @@ def _write(shards: Shards, columns: Columns, wanted: dict[str, Any]) -> None:
 
 def _fill(shards: Shards, columns: Columns, staging: Path) -> None:
     names = [*columns.types, *(["id_text"] if "id" not in columns.types else [])]
-    files = {name: open(staging / name, "wb") for name in names}  # noqa: SIM115  closed below, all of them
-    try:
+    with ExitStack() as opened:
+        files = {name: opened.enter_context(open(staging / name, "wb")) for name in names}
         end = 0
         for table in shards.tables([*SCORES, *LABELS, "kind", "held_out", "id"]):
             for name, values in _flat(table, shards).items():
@@ -144,9 +142,6 @@ def _fill(shards: Shards, columns: Columns, staging: Path) -> None:
                 files["id_end"].write(np.ascontiguousarray(ends, "<i8").data)
                 files["id_text"].write(b"".join(texts))
                 end = int(ends[-1]) if len(ends) else end
-    finally:
-        for file in files.values():
-            file.close()
 
 
 def _flat(table: pa.Table, shards: Shards) -> dict[str, NDArray[Any]]:

@@ -21,9 +21,9 @@ from torch import nn
 
 import assay
 from assay.explore.planted import Flips
-from assay.explore.trim import trimmed
+from assay.explore.trim import judge
 from assay.l2 import LeaveOneOutPath, Rows
-from assay.leverage import Leverage, read_scores
+from assay.leverage import Leverage, Scores
 
 DAMPING = 1e-3  # of the trained head, whose λ2 alone may leave its curvature singular
 HEAVY = (1e-1, 1.0)  # λ2 tried beside the one that leave-one-out chooses
@@ -171,10 +171,11 @@ def chosen(H: torch.Tensor, labels: np.ndarray, near: float) -> float:
 
 def trimmed_loss(head: assay.Head, leverage: Leverage) -> Floats:
     """The leave-one-out loss under the head fitted again without the suspects."""
-    rows = Rows(leverage.H, leverage.y, leverage.w)
-    left = trimmed(head, rows, leverage.V, leverage.curvature)
-    scores = read_scores(head.family, left.curvature, left.V, rows.H, rows.y, left.w)
-    return scores.loo_loss.numpy()
+    return judged(head, leverage).loo_loss.numpy()
+
+
+def judged(head: assay.Head, leverage: Leverage) -> Scores:
+    return judge(head, Rows(leverage.H, leverage.y, leverage.w), leverage.V, leverage.curvature)
 
 
 def cleaned(
@@ -185,11 +186,8 @@ def cleaned(
     H = torch.from_numpy(point.H).double()
     tested = torch.from_numpy(point.test).double()
     head = assay.Head.fit(H, labels, family="softmax", l2=l2)
-    leverage = head.leverage(H, labels)
-    rows = Rows(leverage.H, leverage.y, leverage.w)
-    left = trimmed(head, rows, leverage.V, leverage.curvature)
-    judged = read_scores(head.family, left.curvature, left.V, rows.H, rows.y, left.w)
-    suggested = head.family.probabilities(judged.loo_logits).numpy().argmax(1)
+    without = judged(head, head.leverage(H, labels)).loo_logits
+    suggested = head.family.probabilities(without).numpy().argmax(1)
     flips, order = int((labels != truth).sum()), (-suspect).argsort(kind="stable")
     drawn = np.random.default_rng(seed).permutation(len(labels))
 

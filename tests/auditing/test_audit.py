@@ -16,9 +16,8 @@ from audits import CODES, FLIPPED, KEYS, SCORES, TARGETS, WEIGHTS, N, X, Y, fram
 import assay
 from assay.auditing.columns import UNITS
 from assay.explore.kinds import KINDS as KIND_NAMES
-from assay.explore.trim import trimmed
+from assay.explore.trim import judge
 from assay.l2 import Rows
-from assay.leverage import read_scores
 
 L2 = 1e-3
 
@@ -65,9 +64,7 @@ KINDS: dict[str, Any] = {
 def judged(head: assay.Head) -> torch.Tensor:
     """Leave-one-out probabilities of the trimmed head `[n, C]`."""
     leverage = head.leverage(X, Y)
-    rows = Rows(leverage.H, leverage.y, leverage.w)
-    left = trimmed(head, rows, leverage.V, leverage.curvature)
-    scores = read_scores(head.family, left.curvature, left.V, rows.H, rows.y, left.w)
+    scores = judge(head, Rows(leverage.H, leverage.y, leverage.w), leverage.V, leverage.curvature)
     return head.family.probabilities(scores.loo_logits)
 
 

@@ -90,12 +90,15 @@ def test_no_class_loses_more_than_half():
 
 def test_a_row_of_weight_two_counts_as_two_rows():
     X, y, _ = embedded(n=600)
-    twice = np.r_[np.arange(600), np.arange(100)]
-    head, rows, fit = fitted(X[twice], y[twice])
-    once = Rows(rows.H[:600], rows.y[:600], torch.where(torch.arange(600) < 100, 2.0, 1.0).double())
-    one, other = trimmed(head, once, fit.V, fit.curvature), trimmed(head, rows, fit.V, fit.curvature)
-    assert one.flip_rate == pytest.approx(other.flip_rate, rel=0.2)  # a twin left in shields its like
-    assert one.w.shape == (600,)
+    head, rows, fit = fitted(X, y)
+    bins = loss_bins(losses(head, rows, fit.V, fit.curvature, rows.w))
+    twice = torch.cat([torch.arange(600), torch.arange(0, 600, 3)])
+    weights = torch.where(torch.arange(600) % 3 == 0, 2.0, 1.0).double()
+    one = counted(bins, rows.y, weights, 4)
+    torch.testing.assert_close(one, counted(bins[twice], rows.y[twice], torch.ones(800).double(), 4))
+    plain = find_suspects(counted(bins, rows.y, rows.w, 4))
+    assert find_suspects(one) == find_suspects(one / 2)  # only shares count
+    assert find_suspects(one) != plain
 
 
 def test_more_flips_come_first_than_by_the_head_of_all_samples():

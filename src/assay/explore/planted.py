@@ -15,7 +15,7 @@ from ..l2 import Rows
 from ..leverage import read_scores
 from ..newton import Fit
 from .kinds import Kinds, robust_noise, tell_kinds
-from .trim import trimmed
+from .trim import judge
 
 GROSS = 3.0  # how many times the noise a planted error of a target is, at least: less could not be told from noise
 TRIES = 64  # rows among which a target that far away is looked for; without one, the farthest is taken
@@ -121,8 +121,5 @@ def _mislabeled(head: Head, rows: Rows, start: Tensor, *, trim: bool) -> tuple[K
     scores = read_scores(head.family, fit.curvature, fit.V, rows.H, rows.y, rows.w)
     noise = None if head.family.classifies else robust_noise(scores.loo_logits - rows.y)
     mean = float(scores.logit_variance.mean())
-    judge = None
-    if trim and head.family.classifies:
-        left = trimmed(head, rows, fit.V, fit.curvature)
-        judge = read_scores(head.family, left.curvature, left.V, rows.H, rows.y, left.w)
-    return tell_kinds(head.family, scores, rows.y, mean_logit_variance=mean, noise=noise, judge=judge), noise
+    judged = judge(head, rows, fit.V, fit.curvature) if trim and head.family.classifies else None
+    return tell_kinds(head.family, scores, rows.y, mean_logit_variance=mean, noise=noise, judge=judged), noise

@@ -31,10 +31,10 @@ from ..features.network import Network, Networked
 from ..features.weights import load_weights
 from ..head import Head
 from ..l2 import Rows, checked_damping
-from ..leverage import Scores, read_scores
+from ..leverage import Scores
 from ..sources.identity import ids_of_type
 from ..sources.samples import whole
-from .trim import trimmed
+from .trim import judge
 
 STEPS = b"assay.trace"  # in the schema metadata: what is known of each step
 Checkpoints = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[int, Mapping[str, Tensor]]
@@ -164,9 +164,7 @@ def _at(step: int, network: Network, data: Any, l2: float | str, columns: dict[s
     numbers = {name: pa.array(getattr(scores, name).numpy()) for name in ("cooks_distance", "loss", "loo_loss")}
     numbers["label_loss"] = numbers["loo_loss"]
     if found.layer.refit and head.family.classifies:
-        left = trimmed(head, rows, head.V, curvature)
-        judged = read_scores(head.family, left.curvature, left.V, rows.H, rows.y, left.w)
-        numbers["label_loss"] = pa.array(judged.loo_loss.numpy())
+        numbers["label_loss"] = pa.array(judge(head, rows, head.V, curvature).loo_loss.numpy())
     table = pa.table({"step": pa.array(np.full(len(batch.ids), step)), "id": batch.ids, **numbers})
     named = ("gradient_norm", "gradient_scale", "l2", "damping")
     mean = float(rows.w @ scores.loss) / float(rows.w.sum())

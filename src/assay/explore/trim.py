@@ -79,6 +79,12 @@ def trimmed(head: Head, rows: Rows, V: Float[Tensor, "K d"], curvature: Curvatur
     return found
 
 
+def judge(head: Head, rows: Rows, V: Float[Tensor, "K d"], curvature: Curvature) -> Scores:
+    """The scores of the rows under the trimmed head, those of the suspects as of samples held out."""
+    left = trimmed(head, rows, V, curvature)
+    return read_scores(head.family, left.curvature, left.V, rows.H, rows.y, left.w)
+
+
 def fit_again(objective: Objective, start: Float[Tensor, "K d"]) -> Fit | None:
     """The minimiser, to what a ranking needs; None where there is none."""
     try:

@@ -30,6 +30,11 @@ def picture(audit: Audit, row: int, side: int) -> bytes | None:
     return None if png is None else as_png(png, side)
 
 
+def pictures(audit: Audit, rows: list[int], side: int) -> list[bytes | None]:
+    """The samples as PNGs; None where one has no picture, or none that can be read."""
+    return [_readable(audit, row, side) for row in rows]
+
+
 def sample(audit: Audit, row: int, label_score: float) -> dict[str, Any]:
     """Its fields, each with its place among all samples, its classes by probability, and whether it has a picture.
 
@@ -76,6 +81,13 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
+def _readable(audit: Audit, row: int, side: int) -> bytes | None:
+    try:
+        return picture(audit, row, side)
+    except AssayError:
+        return None
+
+
 def _rendered(audit: Audit, row: int) -> Rendered:
     if not 0 <= row < len(audit.source):
         raise SourceError(f"row {row} is not there")
@@ -84,6 +96,7 @@ def _rendered(audit: Audit, row: int) -> Rendered:
 
 TASKS: dict[str, Callable[..., Any]] = {
     "picture": picture,
+    "pictures": pictures,
     "sample": sample,
     "why": why,
     "plane": plane.plane,

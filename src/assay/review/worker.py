@@ -13,7 +13,7 @@ from typing import Any
 
 from ..pool import Processes
 
-QUICK = ("sample", "picture")
+QUICK = ("sample", "picture", "pictures")
 
 
 class Worker:

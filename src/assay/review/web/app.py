@@ -22,6 +22,7 @@ READING: dict[str, Callable[[Request], Response]] = {
     "/api/confusion": reading.matrix,
     "/api/sample/{row}": reading.sample,
     "/api/why/{row}": reading.why,
+    "/api/pictures": reading.pictures,
     "/api/recent": reading.recent,
     "/api/progress": exploring.progress,
     "/api/map": exploring.chart,

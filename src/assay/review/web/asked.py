@@ -23,6 +23,17 @@ def whole(text: str | None, name: str, *, least: int, most: int) -> int | None:
     return value
 
 
+def wholes(text: str | None, name: str, *, least: int, most: int, count: int) -> list[int]:
+    """Whole numbers of a query with commas between them, 1 to `count` of them, each once."""
+    parts = (text or "").split(",", count)
+    if len(parts) > count:
+        raise ShapeError(f"{name} holds more than {count} numbers; ask several times")
+    values = [whole(part, name, least=least, most=most) for part in parts]
+    if None in values:
+        raise ShapeError(f"{name} is to be whole numbers with commas between them")
+    return list(dict.fromkeys(value for value in values if value is not None))
+
+
 def real(text: str | None, name: str) -> float | None:
     """A finite number of a query."""
     if text is None or text == "":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 from starlette.requests import Request
@@ -11,14 +12,15 @@ from ...errors import ShapeError, UnknownIdError
 from ..queue import QUEUES, confusion
 from ..view import LIMIT, place_of, queue_of, told
 from ..words import words_of
-from .asked import real, whole, word
+from .asked import real, whole, wholes, word
 from .site import Site
 
 SHOWN = (
     "mislabeled_score", "under_represented_score", "boundary_score", "cooks_distance", "leverage", "loss", "loo_loss",
     "label_score", "logit_variance",
 )  # fmt: skip
-SIDES = (96, 384)
+SIDES = (96, 384)  # pixels of a thumbnail and of a picture, at most
+THUMBNAILS = 64  # of an answer, at most
 
 
 def site_of(request: Request) -> Site:
@@ -99,6 +101,16 @@ def media(request: Request) -> Response:
     if png is None:
         raise UnknownIdError("the sample has no picture")
     return Response(png, media_type="image/png", headers=headers)
+
+
+def pictures(request: Request) -> Response:
+    """Thumbnails of several samples as `data:` addresses, by row; null where there is none that can be read."""
+    site = site_of(request)
+    given, last = request.query_params.get("rows"), len(site.view.shards) - 1
+    rows = wholes(given, "rows", least=0, most=last, count=THUMBNAILS)
+    found = zip(rows, site.worker.call("pictures", rows, SIDES[0]), strict=True)
+    addresses = {row: png and f"data:image/png;base64,{b64encode(png).decode()}" for row, png in found}
+    return JSONResponse({"pictures": addresses})
 
 
 def recent(request: Request) -> Response:

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import lasso_path
 from torch import Tensor
 
 from .curvature.dense import Curvature
@@ -160,6 +158,9 @@ def _coordinate_descent(
     factor: Tensor, y: Tensor, S: Tensor, q: Tensor, l1: float, start: Tensor, tolerance: float
 ) -> Float[Tensor, " m"]:
     """scikit-learn's, on the Gram matrix; what it leaves over is for the exact solution on the active set."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import lasso_path
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         path: Any = lasso_path  # its annotations deny what its documentation offers

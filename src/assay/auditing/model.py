@@ -7,7 +7,6 @@ from typing import Any
 
 from ..encoder import Encoder
 from ..errors import ShapeError
-from ..from_sklearn import encode, encoder_of, translate
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,8 @@ class Modelled:
 
 def of_estimator(model: Any, data: Any, weight: Any, *, family: str | None, l2: float | str) -> Modelled:
     """Raises `ShapeError` where the audit's head cannot equal the model, or its training set is not in memory."""
+    from ..from_sklearn import encoder_of, translate  # scikit-learn takes seconds to import
+
     inputs, *rest = _in_memory(data)
     for name, value, default in (("family", family, None), ("l2", l2, "auto")):
         if value != default:
@@ -41,6 +42,8 @@ def encoded_by(model: Any, new: Any, name: str | None) -> tuple[Any, ...]:
 
     Raises `ShapeError` where the model is another, or the samples are not in memory.
     """
+    from ..from_sklearn import encode, encoder_of
+
     inputs, *rest = _in_memory(new)
     encoder = encoder_of(model)
     found = None if encoder is None else encoder.name

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from sklearn.cluster import HDBSCAN
 
 from ..errors import ShapeError, SourceError
 from ..explore.boxes import Box, BoxSearch, stability
@@ -245,6 +244,8 @@ def _clusters(
     best: list[dict[str, Any]], X: Floats, names: Sequence[str], spans: Sequence[Span], influence: float
 ) -> pa.Table:
     """Clusters of the most influential samples, columns scaled to their spans."""
+    from sklearn.cluster import HDBSCAN
+
     points = np.stack([row["x"] for row in best]) / [span.length for span in spans]
     size = max(5, len(best) // 50)
     labels = np.zeros(len(best), np.int64)

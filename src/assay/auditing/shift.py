@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import fisher_exact
 
 from ..curvature.dense import Curvature
 from ..explore.kinds import THIN
@@ -82,6 +81,8 @@ def thin_unseen(
 
 
 def _share(column: pa.ChunkedArray, training: int, training_rows: int) -> Share:
+    from scipy.stats import fisher_exact
+
     new, rows = pc.sum(column).as_py() or 0, len(column)
     tested: Any = fisher_exact([[new, rows - new], [training, training_rows - training]], alternative="greater")
     return Share(new, rows, training, training_rows, float(tested.pvalue))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import rankdata
 from torch import Tensor
 
 from .cg import CG, CGInverse
@@ -73,5 +72,7 @@ def stated_error(
 
 
 def _spearman(a: Float[Tensor, " m"], b: Float[Tensor, " m"]) -> float:
+    from scipy.stats import rankdata
+
     ranks = torch.from_numpy(np.stack([rankdata(a.numpy()), rankdata(b.numpy())]))  # equal scores share a rank
     return float(torch.corrcoef(ranks)[0, 1]) if len(a) > 1 else 1.0

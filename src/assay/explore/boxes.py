@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.tree import DecisionTreeRegressor
 
 LEAVES = 24  # of the tree whose leaves are the first boxes
 STEPS = 40  # places on an axis where a side of a box may stand
@@ -77,6 +76,8 @@ class BoxSearch:
 
     def _start(self, X: Floats, y: Floats, left: Inside, least: int) -> Inside | None:
         """The samples, of those left, in the leaf with most excess; None where no leaf has any."""
+        from sklearn.tree import DecisionTreeRegressor
+
         if int(left.sum()) < 2 * least:
             return None
         tree = DecisionTreeRegressor(max_leaf_nodes=self.leaves, min_samples_leaf=least, random_state=self.seed)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from scipy.sparse.csgraph import connected_components
-from sklearn.neighbors import NearestNeighbors, radius_neighbors_graph
 from torch import Tensor
 
 from ..errors import ShapeError
@@ -74,6 +72,8 @@ def near_duplicates(leverage: Leverage, *, within: float = WITHIN) -> NearDuplic
 
 def _left_out(X: np.ndarray, members: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Groups to leave out, and which of them (their first) are asked for."""
+    from sklearn.neighbors import NearestNeighbors
+
     if len(members) <= MOST:
         return [(list(members), list(members))]
     rows = np.array(members)
@@ -86,6 +86,9 @@ def _left_out(X: np.ndarray, members: Sequence[int]) -> list[tuple[list[int], li
 
 def _grouped(X: np.ndarray, within: float) -> tuple[np.ndarray, float]:
     """The group of each row, and the radius. Exact copies are counted once before neighbours are sought."""
+    from scipy.sparse.csgraph import connected_components
+    from sklearn.neighbors import NearestNeighbors, radius_neighbors_graph
+
     distinct, copy_of = np.unique(X, axis=0, return_inverse=True)
     label, radius = np.arange(len(distinct)), 0.0
     if len(distinct) > 1:

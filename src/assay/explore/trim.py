@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from ..curvature.dense import Curvature
@@ -122,6 +121,8 @@ def flip_rate(total: Float[Tensor, " bins"], classes: int) -> float:
     flipped = (1 - p) / (classes - 1)
     if float(total @ (flipped / p.clamp(min=1e-300) - 1).clamp(max=1e300)) <= 0:  # the slope at zero
         return 0.0
+
+    from scipy.optimize import minimize_scalar
 
     def unlikely(rho: float) -> float:
         return -float(total @ torch.log((1 - rho) * p + rho * flipped))

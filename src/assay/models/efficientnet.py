@@ -24,10 +24,13 @@ STAGES = (
 def _convolution(
     before: int, after: int, kernel: int = 1, stride: int = 1, groups: int = 1, *, act: bool = True
 ) -> nn.Sequential:
-    """A convolution, batch norm as published (ε = 1e-3, 1 % of each batch into the running statistics), SiLU."""
+    """A convolution, batch norm with the published ε = 1e-3, SiLU.
+
+    Of each batch a tenth goes into the running statistics, not the published hundredth: epochs here have few batches.
+    """
     layers = [
         nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(after, eps=1e-3, momentum=0.01),
+        nn.BatchNorm2d(after, eps=1e-3),
     ]
     return nn.Sequential(*layers, nn.SiLU(inplace=True)) if act else nn.Sequential(*layers)
 

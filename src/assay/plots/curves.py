@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from ..canvas import BLUE, INK, MUTED, axes_of, calm, per_cent
 from ..errors import ShapeError
@@ -65,6 +64,8 @@ def roc_curves(truth: Numbers, scores: Numbers, *, ax: Axes | None = None) -> Ax
     mean area and its standard deviation stand in the legend, chance is the diagonal. Raises `ShapeError` where a run
     has no error, or nothing but errors.
     """
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     ax = axes_of(ax)
     wrong, values = np.atleast_2d(np.asarray(truth, dtype=bool)), np.atleast_2d(np.asarray(scores, dtype=np.float64))
     if wrong.shape != values.shape:

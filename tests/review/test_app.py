@@ -250,6 +250,10 @@ def test_cuts_are_drawn_through_the_sample(evil: Serving):
     moved = evil.get("/api/cut.svg?row=3&x=f0&y=f%3Dcmd()&at.f%3Cscript%3Ealert(%22x%22)%3C/script%3E=2.5")
     assert moved.status == 200
     assert moved.body != answer.body
+    dark = evil.get("/api/cut.svg?row=3&x=f0&y=f%3Dcmd()&dark=1").body
+    assert b": #1f2328" in answer.body
+    assert b": #ffffff" in answer.body
+    assert not re.search(b": #(1f2328|6b7280|d4d8de|ffffff)", dark)
     for bad in ("x=f0&y=f0", "x=f0&y=nothing", "x=f0", "x=f0&y=f%3Dcmd()&at.nothing=1", "x=f0&y=f%3Dcmd()&at.f0=nan"):
         assert evil.get(f"/api/cut.svg?row=3&{bad}").status == 400
 

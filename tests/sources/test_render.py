@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 from samples import FRAME, WORDS, D, N, X
 
@@ -31,3 +35,25 @@ def test_a_table_renders_its_fields():
     shown = open_source(table, features="f0").render(3)
     assert shown.png is None
     assert shown.fields == {**{f"f{j}": float(X[3, j]) for j in range(D)}, "label": WORDS[3], "note": "row 3"}
+
+
+@pytest.mark.parametrize("kept", ["npz", "parquet", "pictures", "memory"])
+def test_pictures_of_any_rows_are_those_that_render_gives(kept: str, tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 4), np.uint8)
+    labels = np.arange(40) % 2
+    pngs = open_source((pixels, labels)).pictures_of(range(40))
+    if kept == "npz":
+        np.savez(tmp_path / "a.npz", X=pixels, y=labels)
+        source = open_source(tmp_path / "a.npz")
+    elif kept == "memory":
+        source = open_source((pixels, labels))
+    else:
+        columns = {"image": pngs, "f0": labels * 1.0, "e": list(pixels.reshape(40, 12) * 1.0)}
+        pq.write_table(pa.table({**columns, "label": labels}), tmp_path / "a.parquet", row_group_size=7)
+        source = open_source(tmp_path / "a.parquet", embedding="e", image_shape=(3, 4))
+        if kept == "pictures":
+            source = replace(source, image_shape=None, picture="image")
+    rows = [31, 0, 39, 7, 31, 6]
+    assert None not in source.pictures_of(rows)
+    assert source.pictures_of(rows) == [source.render(row).png for row in rows]
+    assert list(source.pictures(5, 9)) == source.pictures_of(range(5, 9))

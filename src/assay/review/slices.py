@@ -11,10 +11,12 @@ import numpy as np
 from ..auditing.cuts import Axis, axes_of, cut_at
 from ..auditing.regions import numeric_columns
 from ..auditing.result import Audit
+from ..canvas import INK, LINE, MUTED
 from ..errors import ShapeError
 from ..plots import cut_figure
 from .once import once
 
+DARK = {INK: "#e4e7eb", MUTED: "#a3acb8", LINE: "#30363e", "#ffffff": "#191d22"}  # as the page has them
 FIXED = 12  # columns that a cut fixes, at most
 
 
@@ -36,7 +38,7 @@ def sliders(audit: Audit, row: int) -> dict[str, Any]:
     return {"columns": columns, "x": columns[0]["name"], "y": columns[1]["name"]}
 
 
-def cut_svg(audit: Audit, row: int, x: str, y: str, at: dict[str, float]) -> bytes:
+def cut_svg(audit: Audit, row: int, x: str, y: str, at: dict[str, float], dark: bool) -> bytes:
     """The cut along two columns through a sample, or where `at` puts the others; ringed is the sample if it is in it,
     else the most influential one."""
     there = axes(audit)
@@ -53,11 +55,19 @@ def cut_svg(audit: Audit, row: int, x: str, y: str, at: dict[str, float]) -> byt
     cut = cut_at(audit.source, audit.folder, names, [there[name] for name in names], {**own, **at}, row=row)
     if cut is None:
         raise ShapeError("no sample stands where the sliders are; move one")
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "assay"}):
+    ink = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "assay", **ink}):
         out = io.BytesIO()
         metadata: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
         cut_figure(cut, classes).savefig(out, format="svg", metadata=metadata)
-    return out.getvalue()
+    return _darkened(out.getvalue()) if dark else out.getvalue()
+
+
+def _darkened(svg: bytes) -> bytes:
+    """The same drawing on a dark page."""
+    for light, instead in DARK.items():
+        svg = svg.replace(f": {light}".encode(), f": {instead}".encode())
+    return svg
 
 
 def _values(audit: Audit, row: int) -> dict[str, float]:

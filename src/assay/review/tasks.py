@@ -13,6 +13,7 @@ from ..auditing.result import Audit
 from ..errors import AssayError, SourceError
 from ..sources.picture import as_png
 from ..sources.source import Rendered
+from ..sources.table import TableSource
 from . import boxes, nearest, plane, slices
 from .shards import Shards
 
@@ -32,7 +33,9 @@ def picture(audit: Audit, row: int, side: int) -> bytes | None:
 
 def pictures(audit: Audit, rows: list[int], side: int) -> list[bytes | None]:
     """The samples as PNGs; None where one has no picture, or none that can be read."""
-    return [_readable(audit, row, side) for row in rows]
+    source = audit.source
+    found = source.pictures_of(rows) if isinstance(source, TableSource) else [None] * len(rows)
+    return [_readable(png, side) for png in found]
 
 
 def sample(audit: Audit, row: int, label_score: float) -> dict[str, Any]:
@@ -81,10 +84,10 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def _readable(audit: Audit, row: int, side: int) -> bytes | None:
+def _readable(png: bytes | None, side: int) -> bytes | None:
     try:
-        return picture(audit, row, side)
-    except AssayError:
+        return None if png is None else as_png(png, side)
+    except SourceError:
         return None
 
 

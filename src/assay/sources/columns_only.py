@@ -49,5 +49,5 @@ class ColumnsOnly:
         if self.missing in columns:
             raise SourceError(
                 f"the audit recomputes its features by {self.encoder}; give the model and its training set: "
-                "assay.load(path, data=, model=)"
+                'assay.load(path, data=, model=); or audit with Encoding(keep="file"), which keeps them'
             )

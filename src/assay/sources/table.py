@@ -86,17 +86,19 @@ class TableSource:
 
     def render(self, row: int) -> Rendered:
         """The row's fields, and its picture: that of its column, or the features where they have an image shape."""
-        if self.picture is not None:
-            png = self.store.take([self.picture], np.array([row])).column(0)[0].as_py()
-        elif self.image_shape:
-            png = thumbnail(self.take([row]).x[0].numpy(), self.image_shape, self._limits)
-        else:
-            png = None
         hidden = set(self.choice.features) if self.image_shape else set[str]()
         schema = self.store.schema
         shown = [f.name for f in schema if f.name not in hidden and not _bulky(f.type)]
         values = self.store.take(shown, np.array([row])).to_pylist()
-        return Rendered(png, values[0] if values else {})
+        return Rendered(self.pictures_of([row])[0], values[0] if values else {})
+
+    def pictures_of(self, rows: Sequence[int]) -> list[bytes | None]:
+        """The pictures that `render` gives of these rows, read together."""
+        if self.picture is not None:
+            return self.store.take([self.picture], np.asarray(rows)).column(0).to_pylist()
+        if shape := self.image_shape:
+            return [thumbnail(x, shape, self._limits) for x in self.take(rows).x.numpy()]
+        return [None] * len(rows)
 
     def pictures(self, start: int, stop: int) -> Iterator[bytes | None]:
         """The pictures that `render` gives of rows [start, stop), read together."""

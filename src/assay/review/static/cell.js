@@ -1,6 +1,7 @@
 /** One sample in the grid: its picture or its line, the two labels, what is wrong with it, what was decided. */
 import { bdi, el, glyph } from "./dom.js";
 import { session } from "./session.js";
+import { state } from "./state.js";
 import { thumbnail } from "./thumbs.js";
 import { ACTIONS, KINDS, count, inWords, percent, score, text } from "./words.js";
 
@@ -36,7 +37,9 @@ function caption(item) {
 const badge = (item) =>
   el("span", { class: `badge ${item.kind}`, title: KINDS[item.kind].name }, glyph(KINDS[item.kind].glyph), el("span", { class: "sr" }, KINDS[item.kind].name));
 
+/** How high the score is, of those between 0 and 1. */
 function bar(item) {
+  if (!session.queues.find(({ name }) => name === state.queue)?.score.endsWith("_score")) return el("span", { class: "bar none", "aria-hidden": "true" });
   const full = el("span");
   full.style.width = `${100 * Math.max(0, Math.min(1, item.score ?? 0))}%`;
   return el("span", { class: "bar", "aria-hidden": "true" }, full);

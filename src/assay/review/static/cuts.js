@@ -1,5 +1,6 @@
 /** Two-dimensional cuts through a sample: two columns swept, the others where the sliders stand. */
 import { address, get } from "./api.js";
+import { dark } from "./chart.js";
 import { bdi, byId, el, settled } from "./dom.js";
 import { figure } from "./words.js";
 
@@ -30,6 +31,7 @@ export class Cuts {
       this.start();
     });
     for (const id of ["x", "y"]) byId(id).addEventListener("change", () => this.#axes());
+    document.addEventListener("theme", () => this.columns && this.redraw());
   }
 
   async start() {
@@ -87,7 +89,7 @@ export class Cuts {
     const named = Object.fromEntries(fixed.map(([name, value]) => [`at.${name}`, value]));
     byId("cut-words").textContent = "being drawn …";
     this.image.alt = `Cut through sample ${this.row}: ${this.x} against ${this.y}`;
-    this.image.src = address("/api/cut.svg", { ...named, row: this.row, x: this.x, y: this.y });
+    this.image.src = address("/api/cut.svg", { ...named, row: this.row, x: this.x, y: this.y, dark: dark() ? 1 : null });
   }
 
   #loaded(drawn) {

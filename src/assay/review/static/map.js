@@ -174,7 +174,6 @@ async function start() {
   keyboard(chart);
   byId("only").addEventListener("change", (event) => ((chart.only = event.target.checked), chart.draw()));
   document.addEventListener("theme", () => chart.draw());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new CustomEvent("theme")));
   new ResizeObserver(() => chart.resize()).observe(canvas);
   chart.resize();
   document.body.dataset.ready = "yes";

@@ -23,6 +23,9 @@
     button.title = `Colours: ${name}`;
   }
 
+  /** What is drawn by a script is drawn anew. */
+  const changed = () => document.dispatchEvent(new CustomEvent("theme"));
+
   let name = stored();
   apply(name);
   document.addEventListener("DOMContentLoaded", () => {
@@ -35,7 +38,8 @@
       } catch {
         // nothing to remember it in
       }
-      document.dispatchEvent(new CustomEvent("theme"));
+      changed();
     });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
   });
 })();

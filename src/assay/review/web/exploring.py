@@ -81,9 +81,17 @@ def cut(request: Request) -> Response:
     query = request.query_params
     at: dict[str, float] = {}
     for name, value in query.multi_items():
-        if name not in ("row", "x", "y") and (number := real(value, name[:40])) is not None:
+        if name not in ("row", "x", "y", "dark") and (number := real(value, name[:40])) is not None:
             at[name.removeprefix("at.")] = number
-    svg = _of_table(site_of(request), "cut_svg", _row(request), query.get("x") or "", query.get("y") or "", at)
+    svg = _of_table(
+        site_of(request),
+        "cut_svg",
+        _row(request),
+        query.get("x") or "",
+        query.get("y") or "",
+        at,
+        bool(query.get("dark")),
+    )
     return Response(svg, media_type="image/svg+xml", headers={"content-security-policy": DRAWING})
 
 

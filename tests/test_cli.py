@@ -15,6 +15,7 @@ import pytest
 
 import assay
 import oracles
+from commands import together
 
 ASSAY = str(Path(sys.executable).with_name("assay"))
 X, CODES = oracles.blobs(200, 4, 3, spread=0.6)
@@ -25,34 +26,6 @@ def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run(
         [ASSAY, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120, cwd=cwd
     )
-
-
-TOGETHER = """
-import json, os, sys, tempfile
-import assay.auditing.run, assay.report
-from assay.cli import app
-
-ends = []
-for arguments in json.loads(sys.argv[1]):
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        pid = os.fork()
-        if not pid:
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            app(arguments, prog_name="assay")
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        out.seek(0), err.seek(0)
-        ends.append([code, out.read().decode(), err.read().decode()])
-print(json.dumps(ends))
-"""
-
-
-def together(cwd: Path, *commands: list[str]) -> list[tuple[int, str, str]]:
-    """Exit code, stdout and stderr of each command: one process each, forked from one that has imported torch."""
-    done = subprocess.run(
-        [sys.executable, "-c", TOGETHER, json.dumps(commands)], capture_output=True, text=True, check=True, cwd=cwd
-    )
-    return [(code, out, err) for code, out, err in json.loads(done.stdout)]
 
 
 def strict_json(text: str) -> Any:
@@ -176,6 +149,7 @@ def test_the_demo_finds_its_own_flips(tmp_path: Path):
     assert (tmp_path / "audit-digits" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_another_demo_replaces_the_first(tmp_path: Path):
     common = ["demo", "digits", "--out", "out", "--json"]
     *ends, unknown = together(tmp_path, common, [*common, "--flips", "0.1", "--seed", "1"], ["demo", "letters"])

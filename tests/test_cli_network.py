@@ -16,7 +16,8 @@ from torch import nn
 import assay
 from assay.cli import toys
 from assay.datasets.toys import unit_circle
-from test_cli import strict_json, together
+from commands import together
+from test_cli import strict_json
 
 NETS = """
 import torch

@@ -284,7 +284,7 @@ def test_the_users_data_are_not_changed():
     pd.testing.assert_frame_equal(table, pd.DataFrame(frame()))
 
 
-@pytest.mark.parametrize("shard_rows", [1, 7, 1000, N])
+@pytest.mark.parametrize("shard_rows", [pytest.param(1, marks=pytest.mark.slow), 7, 1000, N])
 def test_shards_of_any_size_give_the_same_scores(shard_rows: int, expected: dict[str, np.ndarray]):
     rows = slice(0, 40) if shard_rows == 1 else slice(None)
     audit = assay.audit((X[rows], Y[rows]), l2=L2, shard_rows=shard_rows)

@@ -71,7 +71,7 @@ def test_every_kind_of_data_set_gives_the_same_scores(trained, kind):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("workers", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_scores_are_the_same_bits_however_features_are_kept(trained, tmp_path, workers):
     state = copy.deepcopy(trained.state_dict())
     found = {}

@@ -80,6 +80,7 @@ def test_a_worker_killed_while_it_scores_is_survived(tmp_path: Path):
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_between_two_files(tmp_path: Path):
     path = tmp_path / "a.csv"
     pd.DataFrame(frame()).to_csv(path, index=False)
@@ -151,7 +152,9 @@ def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> bool
 CUTS = [("work/read/part-*", signal.SIGKILL), ("work/moments/*/part-*", signal.SIGINT), ("scores/*", signal.SIGKILL)]
 
 
-@pytest.mark.parametrize("workers", [[], ["--workers", "2"]], ids=["threads", "processes"])
+@pytest.mark.parametrize(
+    "workers", [[], pytest.param(["--workers", "2"], marks=pytest.mark.slow)], ids=["threads", "processes"]
+)
 def test_the_command_line_is_killed_and_interrupted_from_outside(workers: list[str], larger: Path, tmp_path: Path):
     out = tmp_path / "cut"
     command = [ASSAY, "audit", str(larger), "--label", "y", "--l2", "1e-3", "--out", str(out), *workers]

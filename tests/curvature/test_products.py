@@ -8,10 +8,12 @@ import pytest
 import torch
 from nets import MAKERS, dense_gauss_newton, dense_hessian, flat, losses, objective, problem
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import assay
+from assay.curvature import products
 from assay.curvature.gradients import along, every_gradient
 from assay.curvature.kfac import EKFAC
 from assay.curvature.objective import Tactics
@@ -32,6 +34,35 @@ def test_products_are_those_of_the_dense_matrices(name: str, reverse: bool):
     torch.testing.assert_close(Hessian(ob)(V), V @ dense_hessian(ob, x, y), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(GaussNewton(ob)(V), V @ dense_gauss_newton(ob, x, y), rtol=1e-10, atol=1e-10)
     assert net.training, "the model is left as it was found"
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_large_batches_give_the_same_without_the_graph_behind_tangents(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(products, "LARGE", 0)
+    net, x, y = problem(name)
+    ob = objective(net, x, y, l2=0.01)
+    v = vectors(ob, 1)
+    torch.testing.assert_close(Hessian(ob)(v), v @ dense_hessian(ob, x, y), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("large", "kept"), [(0, False), (2**40, True)])
+def test_the_graph_behind_tangents_is_let_go_where_memory_matters(
+    large: int, kept: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(products, "LARGE", large)
+    net, x, y = problem("sigmoid")
+    seen: list[bool] = []
+
+    def hook(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        tangent = forward_ad.unpack_dual(output).tangent if output.requires_grad else None
+        if tangent is not None:
+            seen.append(tangent.requires_grad)
+
+    handle = net[2].register_forward_hook(hook)
+    ob = objective(net, x, y)
+    Hessian(ob)(vectors(ob, 1))
+    handle.remove()
+    assert set(seen) == {kept}
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -167,6 +167,7 @@ def groups_of(X: np.ndarray, y: np.ndarray, size: int, rng: np.random.Generator,
             yield "coherent", members[direction.argsort()[: min(size, len(members) - 20)]]
 
 
+@pytest.mark.slow
 def test_orders_against_the_refits_of_many_groups(capsys):
     """Koh et al.'s and Basu et al.'s setting: error of the shift, and of the change of every test loss, by order.
 

@@ -11,6 +11,7 @@ used; of several, `vmap` over `jvp(grad)`, which shares everything that does not
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,12 +20,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import grad, jvp, vjp, vmap
+from torch.overrides import TorchFunctionMode
 
 from ..errors import ShapeError
 from .objective import NetworkObjective, Tactics
 from .output_loss import OnModel
 from .reading import Batch
 
+LARGE = 2**24  # bytes of kept activations from which memory matters more than the microseconds of a mode
 VECTORS = 32  # right-hand sides that go through the network together, at most
 TOGETHER = 2**14  # samples × vectors of a block, at most: beyond, every tensor is mapped anew and twice as slow
 FIXED, EACH = 6.0, 6.0  # memory of a product in units of the kept activations: once, and for each vector
@@ -130,12 +133,28 @@ class GaussNewton:
 
 def _tangent_of_gradient(objective: NetworkObjective, batch: Batch, v: Named) -> Named:
     """`Σ w_i ∇²ℓ_i v` by plain autograd on dual numbers: less memory and time than `torch.func`, one v at a time."""
+    large = len(batch) * objective.activation_bytes > LARGE
     with torch.enable_grad(), forward_ad.dual_level():
         theta = {name: forward_ad.make_dual(p.clone().requires_grad_(), v[name]) for name, p in objective.theta.items()}
-        found: Any = torch.autograd.grad(objective.weighted(theta, batch), list(theta.values()), allow_unused=True)
+        with _PlainTangents() if large else nullcontext():
+            total = objective.weighted(theta, batch)
+        found: Any = torch.autograd.grad(total, list(theta.values()), allow_unused=True)
         moved = [None if g is None else forward_ad.unpack_dual(g).tangent for g in found]
     return {name: torch.zeros_like(p) if t is None else t.detach()
             for (name, p), t in zip(objective.theta.items(), moved, strict=True)}  # fmt: skip
+
+
+class _PlainTangents(TorchFunctionMode):
+    """Lets go of the graph behind every tangent: the backward pass goes through the values' graph alone, and what the
+    tangents' would keep for a derivative of theirs is a third of the memory."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and out.requires_grad:
+            tangent = forward_ad.unpack_dual(out).tangent
+            if tangent is not None and tangent.requires_grad and not tangent._is_view():
+                tangent.detach_()
+        return out
 
 
 def _streamed(

@@ -1,0 +1,57 @@
+"""Commands of `assay`, each in a process of its own, forked from one that has imported torch once for all tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+SERVER = """
+import json, os, sys, tempfile
+import assay.auditing.run, assay.report
+from assay.cli import app
+
+for line in sys.stdin:
+    asked, ends = json.loads(line), []
+    for arguments in asked["commands"]:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            pid = os.fork()
+            if not pid:
+                os.environ.clear()
+                os.environ.update(asked["env"])
+                os.chdir(asked["cwd"])
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(out.fileno(), 1)
+                os.dup2(err.fileno(), 2)
+                app(arguments, prog_name="assay")
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            out.seek(0), err.seek(0)
+            ends.append([code, out.read().decode(), err.read().decode()])
+    print(json.dumps(ends), flush=True)
+"""
+
+
+def together(cwd: Path, *commands: list[str]) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each command, one after the other."""
+    asking, answering = _server(os.getpid())
+    print(json.dumps({"cwd": str(cwd), "env": dict(os.environ), "commands": commands}), file=asking, flush=True)
+    answer = answering.readline()
+    assert answer, "the process that runs commands has ended"
+    return [(code, out, err) for code, out, err in json.loads(answer)]
+
+
+@cache
+def _server(_: int) -> tuple[IO[str], IO[str]]:
+    """Started once for each process that runs tests; it ends with its standard input."""
+    process = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    _running.append(process)
+    return process.stdin, process.stdout
+
+
+_running: list[subprocess.Popen[str]] = []  # a Popen that is let go of while it runs warns

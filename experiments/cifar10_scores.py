@@ -23,7 +23,8 @@ import assay
 from assay.explore.planted import Flips
 from assay.explore.trim import judge
 from assay.l2 import LeaveOneOutPath, Rows
-from assay.leverage import Leverage, Scores
+from assay.leverage import Leverage
+from assay.scores import Scores
 
 DAMPING = 1e-3  # of the trained head, whose λ2 alone may leave its curvature singular
 HEAVY = (1e-1, 1.0)  # λ2 tried beside the one that leave-one-out chooses

@@ -56,6 +56,16 @@ def test_a_loaded_head_measures_the_same(tmp_path: Path):
     assert torch.equal(after.dfbeta(), before.dfbeta())
 
 
+@pytest.mark.parametrize("name", heads())
+def test_cooks_distance_alone_is_that_beside_the_other_scores(name: str):
+    head = heads()[name]
+    labels = {"softmax": WORDS, "auto": Y, "logistic": Y == 1, "linear": TARGETS}[name]
+    weights = np.arange(120.0) if name == "linear" else None
+    alone, beside = (head.leverage(X, labels, weights=weights) for _ in range(2))
+    torch.testing.assert_close(alone.cooks_distance(), beside.scores.cooks_distance, rtol=1e-12, atol=0)
+    assert torch.equal(beside.cooks_distance(), beside.scores.cooks_distance)
+
+
 def test_its_predictions_are_scikit_learns():
     theirs = LogisticRegression(C=1 / (len(X) * 1e-2), tol=1e-10, max_iter=10_000).fit(X, WORDS)
     ours = Head.fit(X, WORDS, l2=1e-2, standardize=False)

@@ -31,7 +31,7 @@ LAYERS = [
     {"threads", "pool", "encoder", "evaluating"},
     {"engine", "sources", "families", "design"},
     {"curvature"},
-    {"leverage"},
+    {"scores", "leverage"},
     {"newton", "classical"},
     {"elasticnet"},
     {"l2", "from_sklearn"},

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from common import binary, report
 
-import assay
+from assay import Head
 
 model, X, y, damping, exact = binary()
 
 
 def run():
-    leverage = assay.Head.from_sklearn(model, X, y).leverage(X, y)
+    leverage = Head.from_sklearn(model, X, y).leverage(X, y)
     _ = leverage.leave_one_out()
     return leverage.cooks_distance().numpy()
 

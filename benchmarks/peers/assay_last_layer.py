@@ -8,12 +8,13 @@ import pyarrow as pa
 import torch
 from common import arrays, report
 
-import assay
+from assay import EKFAC, GaussNewton, Influence, WideHead
 from assay.curvature.dense import Curvature
 from assay.design import Design
 from assay.families import Softmax
 from assay.l2 import Rows
 from assay.leverage import Leverage
+from assay.newton import weighted_curvature
 
 layer, X, y, damping, exact = arrays()
 which = sys.argv[2]
@@ -26,7 +27,8 @@ def path(*, loo: bool = False):
     V = family.basis.T @ torch.cat([layer.weight, layer.bias[:, None]], 1).detach().double()
     rows = Rows(design.matrix(X), y, torch.ones(n, dtype=torch.float64))
     penalty = n * damping * design.penalised(penalize_bias=True)
-    curvature = Curvature(rows.sums(family)(V).curvature, penalty, float(n), family.K)
+    packed = weighted_curvature(family, rows.H @ V.T, rows.H, rows.w)
+    curvature = Curvature(packed, penalty, float(n), family.K)
     leverage = Leverage(family, design, V, curvature, pa.nulls(n), rows.H, rows.y, rows.w)
     if loo:
         _ = leverage.leave_one_out()
@@ -34,14 +36,12 @@ def path(*, loo: bool = False):
 
 
 def ekfac():
-    made = assay.Influence(
-        layer, "softmax", (X, y), inverse=assay.EKFAC(damping), curvature=assay.GaussNewton, check=0
-    )  # fmt: skip
+    made = Influence(layer, "softmax", (X, y), inverse=EKFAC(damping), curvature=GaussNewton, check=0)
     return made.self_influence().cooks_distance.numpy()
 
 
 def wide():
-    return assay.WideHead(X.numpy(), y.numpy(), layer.weight, layer.bias, damping=damping).self_influence().numpy()
+    return WideHead(X.numpy(), y.numpy(), layer.weight, layer.bias, damping=damping).self_influence().numpy()
 
 
 methods = {

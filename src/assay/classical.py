@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .errors import ShapeError
 from .families import Linear
-from .leverage import SOLE, Leverage
+from .leverage import Leverage
+from .scores import SOLE
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from .curvature.dense import Curvature
 from .elasticnet import minimise
 from .errors import AssayWarning, ConvergenceError, SeparableError, ShapeError, SingularCurvatureError
 from .families import Family
-from .leverage import read_scores
 from .newton import Moments, Newton, Objective, moments
+from .scores import read_scores
 from .threads import in_threads
 
 CHUNK = 4_096  # rows a thread sums at a time

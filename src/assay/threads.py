@@ -6,7 +6,6 @@ order of the chunks, so the result does not depend on the number of threads.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +29,8 @@ def one_blas_thread() -> Generator[None]:
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map(function, items)` over the cores of this machine, results in the order of the items."""
-    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    """`map(function, items)` in as many threads as torch may use (`OMP_NUM_THREADS`, `torch.set_num_threads`; the cores
+    of this machine where nobody said), results in the order of the items."""
+    threads = torch.get_num_threads()
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         yield from pool.map(function, items)

@@ -8,7 +8,7 @@ from scipy.stats import fisher_exact
 import assay
 import oracles
 from assay.curvature.dense import unpack
-from assay.leverage import unseen_logit_variance
+from assay.scores import unseen_logit_variance
 
 HEADS = [("softmax", 2), ("softmax", 4), ("logistic", 2), ("linear", 1), ("linear", 3)]
 

@@ -11,7 +11,7 @@ import assay
 from assay.explore import trim
 from assay.explore.trim import BINS, MOST, ROUNDS, Suspects, counted, find_suspects, flip_rate, loss_bins, trimmed
 from assay.l2 import Rows
-from assay.leverage import read_scores
+from assay.scores import read_scores
 
 
 def embedded(n: int = 1_500, d: int = 6, classes: int = 4, share: float = 0.1, seed: int = 0):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..explore.kinds import KINDS, Kinds
 from ..families import Family
-from ..leverage import Scores
+from ..scores import Scores
 from ..sources.source import Batch
 
 UNITS = {

@@ -23,8 +23,8 @@ from ..families import Family
 from ..features.network import TrainedLayer
 from ..head import Head
 from ..l2 import L2Path, LeaveOneOutPath, Rows
-from ..leverage import read_scores
 from ..newton import Newton, Objective
+from ..scores import read_scores
 from ..sources.scan import Scan
 from .columns import BESIDE, SIGN, UNITS
 from .passes import Passes, at_weights, save_curvature, second_moment

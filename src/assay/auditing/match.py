@@ -11,7 +11,7 @@ from torch import Tensor
 from ..curvature.dense import Curvature
 from ..explore.kinds import tell_kinds
 from ..head import Head
-from ..leverage import Scores, read_scores
+from ..scores import Scores, read_scores
 from ..sources.frame import is_frame
 from ..sources.open import open_source
 from ..sources.samples import matched

@@ -25,8 +25,8 @@ from ..explore.kinds import tell_kinds
 from ..explore.trim import BINS, loss_bins
 from ..head import Head
 from ..l2 import CHUNK
-from ..leverage import Scores, read_scores
 from ..newton import Moments, moments
+from ..scores import Scores, read_scores
 from ..sources.scan import Scan, merge, scan_shard
 from ..sources.source import Batch, Source
 from .columns import score_table

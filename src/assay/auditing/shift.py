@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ..curvature.dense import Curvature
 from ..explore.kinds import THIN
 from ..head import Head
-from ..leverage import unseen_logit_variance
+from ..scores import unseen_logit_variance
 from ..sources.source import Source
 from .sample import sample_rows
 

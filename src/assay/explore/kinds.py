@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ..families import Family
-from ..leverage import Scores
+from ..scores import Scores
 
 KINDS = ("typical", "mislabeled", "under-represented", "boundary")
 THIN = 3.0

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..elasticnet import minimise
 from ..head import Head
 from ..l2 import Rows
-from ..leverage import read_scores
 from ..newton import Fit
+from ..scores import read_scores
 from .kinds import Kinds, robust_noise, tell_kinds
 from .trim import judge
 

@@ -31,7 +31,7 @@ from ..features.network import Network, Networked
 from ..features.weights import load_weights
 from ..head import Head
 from ..l2 import Rows, checked_damping
-from ..leverage import Scores
+from ..scores import Scores
 from ..sources.identity import ids_of_type
 from ..sources.samples import whole
 from .trim import judge

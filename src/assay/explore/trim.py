@@ -29,8 +29,8 @@ from ..elasticnet import minimise
 from ..errors import ConvergenceError, SeparableError, SingularCurvatureError
 from ..head import Head
 from ..l2 import Rows
-from ..leverage import Scores, read_scores
 from ..newton import Fit, Newton, Objective
+from ..scores import Scores, read_scores
 
 ROUNDS = 2
 BINS = 4_096

@@ -28,8 +28,9 @@ from ..elasticnet import minimise
 from ..errors import ShapeError, UnknownIdError
 from ..families import Family
 from ..l2 import Rows
-from ..leverage import SOLE, Leverage
+from ..leverage import Leverage
 from ..newton import Moments, Objective, moments
+from ..scores import SOLE
 from .removal import check_left, class_weights, refuse_repeated
 
 ORDERS = (1, 2, "newton")

@@ -14,7 +14,7 @@ from ..auditing.result import Audit
 from ..curvature.dense import Curvature
 from ..errors import ShapeError
 from ..head import Head
-from ..leverage import read_scores
+from ..scores import read_scores
 from ..sources.source import block_rows
 from ..sources.table import TableSource
 from .once import once

@@ -1,8 +1,7 @@
 """What does a product with the curvature cost?
 
 The time of a Hessian- and a Gauss-Newton-vector product over that of one gradient of the same batch, and of a block of
-16 right-hand sides over 16 single ones; alternating in one process. Then the peak memory of a Hessian-vector product of
-512 images over that of a training step, each in a process of its own, and within byte budgets.
+16 right-hand sides over 16 single ones; alternating in one process.
 
     python benchmarks/curvature.py [--runs 7]
 """
@@ -10,9 +9,6 @@ The time of a Hessian- and a Gauss-Newton-vector product over that of one gradie
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import time
 from statistics import median
 
@@ -87,61 +83,16 @@ def times(name: str, runs: int) -> list[object]:
     ]  # fmt: skip
 
 
-def peak(what: str, budget: int = BUDGET) -> float:
-    """MiB above what stood before, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--peak", what, "--budget", str(budget)], capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def measure_peak(what: str, budget: int) -> None:
-    objective = problem("resnet", budget)
-    V = torch.randn(1, objective.P, dtype=torch.float64)
-    small = problem("resnet", budget)
-    small = NetworkObjective(small.model, small.loss, small.reading.sampled(2, 0), small.parameters, small.l2, budget)
-    Hessian(small)(V)  # libraries and their workspaces are there
-    _ = objective.activation_bytes, objective.total_weight
-    _reset_peak()
-    before = _status("VmRSS")
-    gradient(objective) if what == "step" else Hessian(objective)(V)
-    print(json.dumps((_status("VmHWM") - before) / 1024))
-
-
-def _reset_peak() -> None:
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-
-
-def _status(name: str) -> int:
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith(name))
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--peak")
-    parser.add_argument("--budget", type=int, default=BUDGET)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    if given.peak:
-        measure_peak(given.peak, given.budget)
-        raise SystemExit
-    rows = [times(name, given.runs) for name in ("mlp", "mlp, small", "head", "resnet")]
-    step, whole = peak("step"), peak("hvp", 2**40)
-    notes = [
-        "CPU seconds, one thread, float32; a gradient is a plain forward and backward pass in torch.",
-        f"Peak memory over what stood before, ResNet-8 of width 16, 512 images: training step {step:,.0f} MiB, one "
-        f"Hessian-vector product unchunked {whole:,.0f} MiB ({whole / step:.2f} × ; wanted ≤ 2.5 ×).",
-    ]
-    for budget in (2**26, 2**29):
-        notes.append(f"Within a budget of {budget // 2**20} MiB the same product took {peak('hvp', budget):,.0f} MiB.")
     record(
         "Products with the curvature",
         "Over the time of one gradient of the same batch; a block of 16 vectors over 16 single ones. Wanted on MLP and "
         f"head: a Hessian-vector product ≤ {WANTED[0]:g}, a block ≤ {WANTED[1]:g}.",
         ["network", "gradient, CPU ms", "Hessian-vector", "Gauss-Newton-vector", "block of 16 / 16 single"],
-        rows,
-        notes,
+        [times(name, given.runs) for name in ("mlp", "mlp, small", "head", "resnet")],
+        ["CPU seconds, one thread, float32; a gradient is a plain forward and backward pass in torch."],
     )

@@ -35,11 +35,11 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return sum(int((model(normalise(x)).argmax(1) == y).sum()) for x, y in parts) / len(labels)
 
 
-def draw(epochs: list[int], train_loss: list[float], test: list[float], path: Path) -> None:
+def draw(images: int, epochs: list[int], train_loss: list[float], test: list[float], path: Path) -> None:
     figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
     ax.plot(epochs, test, "o-", color=BLUE, ms=4, label="test accuracy")
     ax.axhline(WANTED, color=GREY, ls="--", lw=1, label=f"{WANTED:.0%}")
-    ax.set(xlabel="epoch", ylabel="test accuracy", title="ResNet-20, 50,000 clean images, one-cycle")
+    ax.set(xlabel="epoch", ylabel="test accuracy", title=f"ResNet-20, {images:,} clean images, one-cycle")
     loss = ax.twinx()
     loss.plot(range(1, len(train_loss) + 1), train_loss, color=GREY, lw=1)
     loss.set_ylabel("training loss (grey)")
@@ -74,6 +74,6 @@ if __name__ == "__main__":
         model.load_state_dict(load_file(home / f"epoch-{epoch:05d}.safetensors"))
         test.append(accuracy(model, images[data.train_rows :], labels[data.train_rows :]))
     given.folder.mkdir(parents=True, exist_ok=True)
-    draw(epochs, history.loss, test, given.folder / "clean_resnet20.png")
+    draw(given.images, epochs, history.loss, test, given.folder / "clean_resnet20.png")
     found = {"images": given.images, "wanted": WANTED, "test accuracy": test, "training loss": history.loss}
     write_results("clean_resnet20", found, seconds=time.perf_counter() - start, folder=given.folder)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import IO
 
 SERVER = """
 import json, os, sys, tempfile
@@ -37,7 +36,13 @@ for line in sys.stdin:
 
 def together(cwd: Path, *commands: list[str]) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of each command, one after the other."""
-    asking, answering = _server(os.getpid())
+    process = _server(os.getpid())
+    if process.poll() is not None:
+        _server.cache_clear()
+        process = _server(os.getpid())
+    asking, answering = process.stdin, process.stdout
+    assert asking is not None
+    assert answering is not None
     print(json.dumps({"cwd": str(cwd), "env": dict(os.environ), "commands": commands}), file=asking, flush=True)
     answer = answering.readline()
     assert answer, "the process that runs commands has ended"
@@ -45,13 +50,11 @@ def together(cwd: Path, *commands: list[str]) -> list[tuple[int, str, str]]:
 
 
 @cache
-def _server(_: int) -> tuple[IO[str], IO[str]]:
+def _server(_: int) -> subprocess.Popen[str]:
     """Started once for each process that runs tests; it ends with its standard input."""
     process = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
     _running.append(process)
-    return process.stdin, process.stdout
+    return process
 
 
 _running: list[subprocess.Popen[str]] = []  # a Popen that is let go of while it runs warns

@@ -249,6 +249,15 @@ def test_help_does_not_wait_for_torch(arguments: list[str]):
     assert "Usage: assay" in done.stdout
 
 
+def test_an_audit_and_the_page_do_not_wait_for_scikit_learn():
+    """It takes as long to import as torch, and few of their calls need it."""
+    script = (
+        "import sys, assay.cli, assay.auditing.run, assay.report, assay.review.tasks; print('sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_score_group_and_duplicates_of_an_audit(folder: Path):
     new = {f"f{j}": X[:20, j] + (9.0 if j == 2 else 0.0) for j in range(4)}
     pq.write_table(pa.table({**new, "const": np.zeros(20), "kind of": Y[:20]}), folder / "new.parquet")

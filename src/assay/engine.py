@@ -81,10 +81,10 @@ def run(
         progress.start(stage, len(tasks))
         progress.advance(len(tasks) - len(missing))
     try:
-        with one_blas_thread():
+        with one_blas_thread() as threads:
             for _ in range(rounds):
                 _prepare(missing)
-                if not missing or _round(missing, workers, progress):
+                if not missing or _round(missing, workers, threads, progress):
                     return
                 missing = [task for task in missing if not task.output.exists()]
     finally:
@@ -94,9 +94,9 @@ def run(
         raise _still_missing(missing, len(tasks), stage, rounds)
 
 
-def _round(tasks: Sequence[Task], workers: int | Executor | None, progress: Progress | None) -> bool:
+def _round(tasks: Sequence[Task], workers: int | Executor | None, threads: int, progress: Progress | None) -> bool:
     """One executor's work on the tasks; False where its workers died."""
-    with executor(workers) as pool:
+    with executor(workers, threads) as pool:
         futures: list[Future[None]] = []
         try:
             futures += [pool.submit(_perform, task) for task in tasks]

@@ -1,4 +1,4 @@
-"""Leverage blocks `M_i = (I_K ⊗ h_i)ᵀ A⁻¹ (I_K ⊗ h_i)` and everything that is read from them (design, section 2).
+"""Leverage blocks `M_i = (I_K ⊗ h_i)ᵀ A⁻¹ (I_K ⊗ h_i)` and what is read from them (design, section 2).
 
 Sign and scale, here and everywhere: `I(z, z') = ∇ℓ(z')ᵀ H⁻¹ ∇ℓ(z)`, H the Hessian of the *objective*; removing z
 changes the loss at z' by about `+I/N` when I > 0 (z supports z'). Removal holds the total penalty `N λ2` fixed.
@@ -106,7 +106,10 @@ class Leverage:
         return torch.cat(list(in_threads(read, chunks)))
 
     def cooks_distance(self) -> Float[Tensor, " n"]:
-        """`D_i = N r_iᵀ M_i r_i = g_iᵀ H⁻¹ g_i ≥ 0`, per unit weight (Picard et al., eq. 1 with z = z_test)."""
+        """`D_i = N r_iᵀ M_i r_i = g_iᵀ H⁻¹ g_i ≥ 0`, per unit weight (Picard et al., eq. 1 with z = z_test).
+
+        Asked first it costs half of all scores, which are then read anew: where more is wanted, ask for that first.
+        """
         return self._cooks_distance
 
     def leverage(self) -> Float[Tensor, " n"]:

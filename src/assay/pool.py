@@ -40,12 +40,13 @@ class Processes(Executor):
 
 
 @contextmanager
-def executor(workers: int | Executor | None) -> Generator[Executor]:
-    """Threads for None, that many processes for a number; an executor is yielded as it is and left open."""
+def executor(workers: int | Executor | None, threads: int | None = None) -> Generator[Executor]:
+    """Threads for None (so many, or one a core), that many processes for a number; an executor is yielded as it is and
+    left open."""
     if isinstance(workers, Executor):
         yield workers
         return
-    own = ThreadPoolExecutor(os.cpu_count()) if workers is None else Processes(workers)
+    own = ThreadPoolExecutor(threads or os.cpu_count()) if workers is None else Processes(workers)
     try:
         yield own
     finally:

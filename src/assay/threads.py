@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -17,20 +19,39 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass
+class _Inside:
+    """How many callers have torch at one thread now, and how many it had before the first of them."""
+
+    lock: Lock = field(default_factory=Lock)
+    callers: int = 0
+    before: int = 1
+
+
+_inside = _Inside()
+
+
 @contextmanager
-def one_blas_thread() -> Generator[None]:
-    """torch's products use one thread inside; what was set before is restored."""
-    before = torch.get_num_threads()
+def one_blas_thread() -> Generator[int]:
+    """torch's products use one thread inside. Yields how many torch may use, which is restored by the last caller: the
+    number belongs to the process, and another caller may be inside already."""
+    own = torch.get_num_threads()
+    with _inside.lock:
+        _inside.callers += 1
+        if _inside.callers == 1:
+            _inside.before = own
+        allowed = _inside.before
     torch.set_num_threads(1)
     try:
-        yield
+        yield allowed
     finally:
-        torch.set_num_threads(before)
+        with _inside.lock:
+            _inside.callers -= 1
+            torch.set_num_threads(own if _inside.callers else _inside.before)
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`map(function, items)` in as many threads as torch may use (`OMP_NUM_THREADS`, `torch.set_num_threads`; the cores
     of this machine where nobody said), results in the order of the items."""
-    threads = torch.get_num_threads()
-    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+    with one_blas_thread() as threads, ThreadPoolExecutor(threads) as pool:
         yield from pool.map(function, items)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 import assay
 from assay.curvature import products
@@ -43,6 +44,33 @@ def test_large_batches_give_the_same_without_the_graph_behind_tangents(name: str
     ob = objective(net, x, y, l2=0.01)
     v = vectors(ob, 1)
     torch.testing.assert_close(Hessian(ob)(v), v @ dense_hessian(ob, x, y), rtol=1e-10, atol=1e-10)
+
+
+class Checkpointed(nn.Module):
+    """A block that keeps nothing of its inside, and finds what it saved by its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 9), nn.Linear(9, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def swish(t: torch.Tensor) -> torch.Tensor:
+            for _ in range(2):
+                t = t * torch.sigmoid(t)
+            return t
+
+        return self.last(checkpoint(swish, self.first(x), use_reentrant=False))
+
+
+def test_checkpointed_blocks_find_what_they_saved(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(products, "LARGE", 0)
+    torch.manual_seed(0)
+    net, x, y = Checkpointed().double(), torch.randn(23, 4, dtype=torch.float64), torch.randint(0, 3, (23,))
+    ob = objective(net, x, y)
+    v = vectors(ob, 1)
+    found = Hessian(ob)(v)
+    monkeypatch.setattr(products, "LARGE", 2**40)
+    torch.testing.assert_close(found, Hessian(ob)(v), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(("large", "kept"), [(0, False), (2**40, True)])

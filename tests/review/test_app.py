@@ -3,7 +3,6 @@
 import re
 import sqlite3
 import xml.etree.ElementTree as ET
-from base64 import b64decode
 from pathlib import Path
 
 import numpy as np
@@ -71,16 +70,6 @@ def test_a_sample_has_scores_words_and_a_picture(server: Serving, digits_audit):
     assert given == pytest.approx(scores["label_score"], rel=1e-6)
     picture = server.get(f"/media/{row}")
     assert (picture.headers["content-type"], picture.body[:8]) == ("image/png", b"\x89PNG\r\n\x1a\n")
-
-
-def test_thumbnails_come_many_in_one_answer(server: Serving, evil: Serving):
-    found = server.get("/api/pictures?rows=5,1044,7,5").json["pictures"]
-    assert list(found) == ["5", "1044", "7"]
-    for row, address in found.items():
-        kind, _, data = address.partition(",")
-        assert kind == "data:image/png;base64"
-        assert b64decode(data) == server.get(f"/media/{row}?size=96").body
-    assert evil.get("/api/pictures?rows=0,1").json == {"pictures": {"0": None, "1": None}}
 
 
 def test_why_is_the_audits_own_explanation(server: Serving, digits_audit):

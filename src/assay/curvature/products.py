@@ -144,13 +144,23 @@ def _tangent_of_gradient(objective: NetworkObjective, batch: Batch, v: Named) ->
             for (name, p), t in zip(objective.theta.items(), moved, strict=True)}  # fmt: skip
 
 
+def _watched() -> bool:
+    """Whether hooks on saved tensors are set; taken to be so where this torch cannot tell."""
+    top = getattr(vars(torch)["_C"]._autograd, "_top_saved_tensors_default_hooks", None)
+    return top is None or top(True) is not None
+
+
 class _PlainTangents(TorchFunctionMode):
-    """Lets go of the graph behind every tangent: the backward pass goes through the values' graph alone, and what the
-    tangents' would keep for a derivative of theirs is a third of the memory."""
+    """Lets go of the graph behind a tangent: the backward pass goes through the values' graph alone. What the tangents'
+    would keep for a derivative of theirs is a third of the memory of a residual network, a seventh of a transformer's
+    (tangents that are views, as of a `Linear` on sequences, are left alone).
+
+    Where somebody watches what is saved, as checkpointing does to find it again by its place, nothing is touched.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if isinstance(out, Tensor) and out.requires_grad:
+        if isinstance(out, Tensor) and out.requires_grad and not _watched():
             tangent = forward_ad.unpack_dual(out).tangent
             if tangent is not None and tangent.requires_grad and not tangent._is_view():
                 tangent.detach_()

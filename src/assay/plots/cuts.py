@@ -54,7 +54,7 @@ def cut_map(
     influence = cut.rows["cooks_distance"].to_numpy()
     area = 1.5 + AREA * influence / (influence.max() or 1.0)
     held = cut.rows["held_out"].to_numpy()
-    colors = np.array([_dark(class_color(k)) for k in range(len(classes))])[codes]
+    colors = np.array([dot_color(class_color(k)) for k in range(len(classes))])[codes]
     order = area.argsort()[::-1]
     seen, hidden = order[~held[order]], order[held[order]]
     ax.scatter(
@@ -166,7 +166,8 @@ def _edges(values: Floats) -> Floats:
     return np.concatenate([values[:1], middle, values[-1:]])
 
 
-def _dark(color: tuple[float, float, float]) -> tuple[float, float, float]:
+def dot_color(color: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Of a sample on a region of this colour: darker."""
     red, green, blue = color
     return 0.72 * red, 0.72 * green, 0.72 * blue
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.colors import to_hex
 
 from ..auditing.cuts import Axis, axes_of, cut_at
 from ..auditing.regions import numeric_columns
@@ -14,9 +16,11 @@ from ..auditing.result import Audit
 from ..canvas import INK, LINE, MUTED
 from ..errors import ShapeError
 from ..plots import cut_figure
+from ..plots.cuts import class_color, dot_color
 from .once import once
 
 DARK = {INK: "#e4e7eb", MUTED: "#a3acb8", LINE: "#30363e", "#ffffff": "#191d22"}  # as the page has them
+STYLE = re.compile(rb'style="[^"]*"')
 FIXED = 12  # columns that a cut fixes, at most
 
 
@@ -60,14 +64,20 @@ def cut_svg(audit: Audit, row: int, x: str, y: str, at: dict[str, float], dark: 
         out = io.BytesIO()
         metadata: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
         cut_figure(cut, classes).savefig(out, format="svg", metadata=metadata)
-    return _darkened(out.getvalue()) if dark else out.getvalue()
+    return _darkened(out.getvalue(), len(classes)) if dark else out.getvalue()
 
 
-def _darkened(svg: bytes) -> bytes:
-    """The same drawing on a dark page."""
-    for light, instead in DARK.items():
-        svg = svg.replace(f": {light}".encode(), f": {instead}".encode())
-    return svg
+def _darkened(svg: bytes, classes: int) -> bytes:
+    """The same drawing on a dark page: other inks, and dots lighter than their class, not darker."""
+    colors = [class_color(k) for k in range(classes)]
+    dots = {to_hex(dot_color((r, g, b))): to_hex((_lit(r), _lit(g), _lit(b))) for r, g, b in colors}
+    inks = {f": {light}".encode(): f": {instead}".encode() for light, instead in {**dots, **DARK}.items()}
+    any_ink = re.compile(b"|".join(re.escape(ink) for ink in inks))
+    return STYLE.sub(lambda style: any_ink.sub(lambda ink: inks[ink[0]], style[0]), svg)
+
+
+def _lit(part: float) -> float:
+    return 0.4 + 0.6 * part
 
 
 def _values(audit: Audit, row: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from ..sources.source import Rendered
 from ..sources.table import TableSource
 from . import boxes, nearest, plane, slices
 from .shards import Shards
+
+PATIENCE, TOGETHER = 0.15, 8  # seconds of an answer with pictures; pictures that are read together
 
 
 @lru_cache(1)
@@ -31,11 +34,20 @@ def picture(audit: Audit, row: int, side: int) -> bytes | None:
     return None if png is None else as_png(png, side)
 
 
-def pictures(audit: Audit, rows: list[int], side: int) -> list[bytes | None]:
-    """The samples as PNGs; None where one has no picture, or none that can be read."""
+def pictures(audit: Audit, rows: list[int], side: int) -> dict[int, bytes | None]:
+    """The samples as PNGs by row; None where one has no picture, or none that can be read.
+
+    Large pictures take long: after `PATIENCE` seconds the rest is left out, for whatever else waits for this process.
+    """
     source = audit.source
-    found = source.pictures_of(rows) if isinstance(source, TableSource) else [None] * len(rows)
-    return [_readable(png, side) for png in found]
+    if not isinstance(source, TableSource):
+        return dict.fromkeys(rows)
+    start, found = time.monotonic(), dict[int, bytes | None]()
+    for some in (rows[k : k + TOGETHER] for k in range(0, len(rows), TOGETHER)):
+        if found and time.monotonic() - start > PATIENCE:
+            break
+        found |= _read(source, some, side)
+    return found
 
 
 def sample(audit: Audit, row: int, label_score: float) -> dict[str, Any]:
@@ -82,6 +94,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _read(source: TableSource, rows: list[int], side: int) -> dict[int, bytes | None]:
+    """Read together; one by one where that fails, so that a damaged one costs no other."""
+    there = [row for row in rows if row < len(source)]
+    try:
+        read = source.pictures_of(there)
+    except SourceError:
+        if len(rows) == 1:
+            return {rows[0]: None}
+        return {row: png for one in rows for row, png in _read(source, [one], side).items()}
+    return dict.fromkeys(rows) | {row: _readable(png, side) for row, png in zip(there, read, strict=True)}
 
 
 def _readable(png: bytes | None, side: int) -> bytes | None:

@@ -1,16 +1,17 @@
 /** Pictures. Those of the list come many in one answer, since a request costs more than a thumbnail; and two answers at a
- *  time: a browser opens six connections to a server, and a decision shall never wait behind pictures. */
+ *  time, one of them for what is urgent: a browser opens six connections to a server, and a decision shall never wait behind
+ *  pictures. */
 import { get } from "./api.js";
 import { el } from "./dom.js";
 
 const SMALL = 96; // pixels a side, at most
-const EACH = 40; // thumbnails of an answer
-const AT_ONCE = 2;
-const KEPT = 4000; // thumbnails that the page holds on to
+const EACH = 40; // thumbnails that are asked for together, at most; the server answers with as many as it has time for
+const KEPT = 2000; // thumbnails that the page holds on to, of some 20 KiB
 
-const kept = new Map(); // by row, the oldest first
+const kept = new Map(); // thumbnails as addresses by row, the oldest first
+const seen = new Set(); // large pictures that the browser's cache has
 const queues = [[], []]; // what is urgent, what is not
-let running = 0;
+const busy = [false, false];
 let planned = false;
 
 function keep(row, address) {
@@ -23,25 +24,30 @@ function show(image, address) {
   else image.classList.add("missing");
 }
 
-async function small(wanted) {
-  let found = {};
+/** What the answer left out goes back to the head of its queue. */
+async function small(wanted, queue) {
+  let found = null;
   try {
     const rows = [...new Set(wanted.map(({ row }) => row))];
     found = (await get("/api/pictures", { rows: rows.join(",") })).pictures;
   } catch {
     // what there is no picture of says so itself
   }
-  for (const { image, row } of wanted) {
-    if (found[row]) keep(row, found[row]);
-    show(image, found[row]);
+  const left = [];
+  for (const one of wanted) {
+    if (found && !(one.row in found)) left.push(one);
+    else if (found?.[one.row]) keep(one.row, found[one.row]), show(one.image, found[one.row]);
+    else show(one.image, null);
   }
+  queue.unshift(...left);
 }
 
 const large = ({ image, row, size }) =>
   new Promise((done) => {
-    image.onload = done;
+    const source = `/media/${row}?size=${size}`;
+    image.onload = () => (seen.add(source), done());
     image.onerror = () => (image.classList.add("missing"), done());
-    image.src = `/media/${row}?size=${size}`;
+    image.src = source;
   });
 
 /** What is loaded next: a large picture, or the thumbnails at the head of a queue. */
@@ -53,19 +59,21 @@ function next(queue) {
     queue.shift();
     if (!one.image.isConnected) continue;
     if (one.size > SMALL) return large(one);
-    wanted.push(one);
+    if (kept.has(one.row)) show(one.image, kept.get(one.row));
+    else wanted.push(one);
   }
-  return wanted.length ? small(wanted) : null;
+  return wanted.length ? small(wanted, queue) : null;
 }
 
+/** Each queue loads one thing at a time; the second rests while the first has thumbnails or a picture to come. */
 function pump() {
   planned = false;
-  for (const queue of queues) {
-    while (running < AT_ONCE && queue.length) {
+  for (const [at, queue] of queues.entries()) {
+    while (!busy[at] && queue.length && !(at && queues[0].length)) {
       const loading = next(queue);
       if (!loading) continue;
-      running += 1;
-      loading.then(() => ((running -= 1), pump()));
+      busy[at] = true;
+      loading.finally(() => ((busy[at] = false), pump()));
     }
   }
 }
@@ -73,8 +81,9 @@ function pump() {
 /** The picture of a sample; `urgent` ones come before those of the list. One that left the page unseen is not asked for. */
 export function thumbnail(row, size = SMALL, text = "", urgent = false) {
   const image = el("img", { alt: text, width: size, height: size, draggable: "false" });
-  if (size <= SMALL && kept.has(row)) {
-    image.src = kept.get(row);
+  const source = size > SMALL ? `/media/${row}?size=${size}` : kept.get(row);
+  if (size > SMALL ? seen.has(source) : source) {
+    image.src = source;
     return image;
   }
   queues[urgent ? 0 : 1].push({ image, row, size });

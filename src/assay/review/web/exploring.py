@@ -90,7 +90,7 @@ def cut(request: Request) -> Response:
         query.get("x") or "",
         query.get("y") or "",
         at,
-        bool(query.get("dark")),
+        query.get("dark") == "1",
     )
     return Response(svg, media_type="image/svg+xml", headers={"content-security-policy": DRAWING})
 

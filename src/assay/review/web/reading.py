@@ -104,12 +104,13 @@ def media(request: Request) -> Response:
 
 
 def pictures(request: Request) -> Response:
-    """Thumbnails of several samples as `data:` addresses, by row; null where there is none that can be read."""
+    """Thumbnails of several samples as `data:` addresses, by row; null where there is none that can be read. The last
+    are left out where they take long: the page asks again."""
     site = site_of(request)
     given, last = request.query_params.get("rows"), len(site.view.shards) - 1
     rows = wholes(given, "rows", least=0, most=last, count=THUMBNAILS)
-    found = zip(rows, site.worker.call("pictures", rows, SIDES[0]), strict=True)
-    addresses = {row: png and f"data:image/png;base64,{b64encode(png).decode()}" for row, png in found}
+    found = site.worker.call("pictures", rows, SIDES[0])
+    addresses = {row: png and f"data:image/png;base64,{b64encode(png).decode()}" for row, png in found.items()}
     return JSONResponse({"pictures": addresses})
 
 

@@ -39,4 +39,4 @@ def test_a_picture_that_cannot_be_read_costs_no_other(tmp_path: Path, monkeypatc
     (data / "b.parquet").unlink()
     assert pictures(audit, [0, 25, 1, 99], 96) == {0: whole[0], 25: None, 1: whole[1], 99: None}
     monkeypatch.setattr(tasks, "PATIENCE", 0.0)
-    assert list(pictures(audit, [*range(20)], 96)) == [*range(8)]
+    assert list(pictures(audit, [*range(20)], 96)) == [0], "one at least, or the page would ask for ever"

@@ -44,9 +44,10 @@ def pictures(audit: Audit, rows: list[int], side: int) -> dict[int, bytes | None
         return dict.fromkeys(rows)
     start, found = time.monotonic(), dict[int, bytes | None]()
     for some in (rows[k : k + TOGETHER] for k in range(0, len(rows), TOGETHER)):
-        if found and time.monotonic() - start > PATIENCE:
-            break
-        found |= _read(source, some, side)
+        for row, png in _read(source, some).items():
+            if found and time.monotonic() - start > PATIENCE:
+                return found
+            found[row] = _readable(png, side)
     return found
 
 
@@ -96,16 +97,16 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
-def _read(source: TableSource, rows: list[int], side: int) -> dict[int, bytes | None]:
-    """Read together; one by one where that fails, so that a damaged one costs no other."""
+def _read(source: TableSource, rows: list[int]) -> dict[int, bytes | None]:
+    """Pictures as they are, read together; one by one where that fails, so that a damaged one costs no other."""
     there = [row for row in rows if row < len(source)]
     try:
         read = source.pictures_of(there)
     except SourceError:
         if len(rows) == 1:
             return {rows[0]: None}
-        return {row: png for one in rows for row, png in _read(source, [one], side).items()}
-    return dict.fromkeys(rows) | {row: _readable(png, side) for row, png in zip(there, read, strict=True)}
+        return {row: png for one in rows for row, png in _read(source, [one]).items()}
+    return dict.fromkeys(rows) | dict(zip(there, read, strict=True))
 
 
 def _readable(png: bytes | None, side: int) -> bytes | None:

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 import torch
 from cifar10_scores import Checkpoint, score_checkpoints
 from common import RESULTS
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from assay.datasets.cifar10 import MISTAKEN, Cifar10, cifar10
@@ -34,7 +34,7 @@ from assay.models import heads
 from assay.models.augment import crop_and_flip, normalise
 from assay.models.efficientnet import efficientnet_b0
 from assay.models.penalty import ElasticNet
-from assay.models.recipes import adam_cycle, one_cycle_recipe, overtrained, paper
+from assay.models.recipes import one_cycle_recipe, overtrained, paper
 from assay.models.resnet import resnet
 from assay.models.training import Training, train
 from assay.models.vgg import vgg19
@@ -43,6 +43,8 @@ UNITS = RESULTS / "cifar10" / "units"
 VALIDATION = 0.2  # of the images drawn
 KERAS = 1e-4  # l1 = l2 of the paper's elastic net; Keras has no ½
 STEP = 500  # images evaluated at a time
+RATES = {"resnet20": 0.2, "vgg19": 0.05, "efficientnet": 0.05}
+"""At the top of the cycle. Of the deeper networks the best of a few by held-out accuracy (docs/images.md)."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,10 @@ class Unit:
 
     @property
     def training(self) -> Training:
-        cycle = adam_cycle if self.network == "efficientnet" else one_cycle_recipe
-        made = {"plain": cycle, "elastic": cycle, "over": overtrained, "paper": paper}[self.recipe]
+        made = {"over": overtrained, "paper": paper}.get(self.recipe, one_cycle_recipe)
         settings = replace(made(self.epochs, checkpoints=self.checkpoints), seed=self.seed)
+        if made is one_cycle_recipe:
+            settings = replace(settings, lr=RATES[self.network])
         if self.recipe == "elastic":
             settings = replace(settings, penalty=ElasticNet(KERAS, 2 * KERAS, layers=self.dense))
         return settings
@@ -147,7 +150,7 @@ def draw(unit: Unit, data: Cifar10) -> Drawn:
     return Drawn(rows, labels, truth, held_out)
 
 
-def run(unit: Unit, work: Path, data_path: Path | None, folder: Path) -> str:
+def run(unit: Unit, work: Path, data_path: Path | None, folder: Path, device: str) -> str:
     """Trains and scores one unit; what is there already is not done again."""
     target = folder / f"{unit.name}.parquet"
     if target.exists():
@@ -155,20 +158,14 @@ def run(unit: Unit, work: Path, data_path: Path | None, folder: Path) -> str:
     torch.set_num_threads(1)
     data = cifar10(data_path, cache=work)
     drawn = draw(unit, data)
-    images = torch.from_numpy(data.images)
-    inputs, labels = images[torch.from_numpy(drawn.rows)], torch.from_numpy(drawn.labels)
-    model, home, cpu = unit.model(), work / unit.name, time.process_time()
-    train(
-        model, inputs, labels, unit.training, folder=home, prepare=normalise,
-        augment=None if unit.recipe == "over" else crop_and_flip(),
-    )  # fmt: skip
+    home, cpu = work / unit.name, time.process_time()
+    train_unit(unit, home, data, drawn, device)
     trained = spent(home, time.process_time() - cpu)
     scoring = time.process_time()
-    found = score_checkpoints(
-        checkpoints(unit, home, data, drawn), drawn.labels, drawn.truth, total=unit.epochs, seed=unit.seed
-    )
+    points = (checkpoint(unit, home, data, drawn, epoch, device) for epoch in unit.scored)
+    found = score_checkpoints(points, drawn.labels, drawn.truth, home=home, total=unit.epochs, seed=unit.seed)
     told = {
-        "unit": vars(unit), "training CPU seconds": round(trained, 1),
+        "unit": vars(unit), "trained on": device, "training CPU seconds": round(trained, 1),
         "scoring CPU seconds": round(time.process_time() - scoring, 1), "checkpoints": found.told,
     }  # fmt: skip
     columns = {"row": pa.array(drawn.rows), "truth": pa.array(drawn.truth.astype(np.uint8)),
@@ -180,14 +177,24 @@ def run(unit: Unit, work: Path, data_path: Path | None, folder: Path) -> str:
     return f"{unit.name}: {trained:.0f} s trained, {told['scoring CPU seconds']:.0f} s scored"
 
 
-def run_plan(name: str, work: Path, data: Path | None, folder: Path, *, jobs: int = 1, only: str = "") -> None:
+def train_unit(unit: Unit, home: Path, data: Cifar10, drawn: Drawn, device: str) -> None:
+    """Trains a unit's network; its weights stay in the folder."""
+    inputs, labels = torch.from_numpy(data.images[drawn.rows]), torch.from_numpy(drawn.labels)
+    augment = None if unit.recipe == "over" else crop_and_flip()
+    train(unit.model().to(device), inputs.to(device), labels, unit.training, folder=home, prepare=normalise,
+          augment=augment)  # fmt: skip
+
+
+def run_plan(
+    name: str, work: Path, data: Path | None, folder: Path, *, jobs: int = 1, only: str = "", device: str = "cpu"
+) -> None:
     """All units of a plan whose names contain `only`, so many at a time, each on one thread."""
     work.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"
     cifar10(data, cache=work)  # decoded once, before any process begins
     todo = [unit for unit in plan(name) if only in unit.name]
     with ProcessPoolExecutor(jobs) as pool:
-        for line in pool.map(run, todo, *([x] * len(todo) for x in (work, data, folder))):
+        for line in pool.map(run, todo, *([x] * len(todo) for x in (work, data, folder, device))):
             print(line, flush=True)
 
 
@@ -200,35 +207,31 @@ def spent(home: Path, seconds: float) -> float:
     return total
 
 
-def checkpoints(unit: Unit, home: Path, data: Cifar10, drawn: Drawn) -> Iterator[Checkpoint]:
-    """The network as it was after each of these epochs: embeddings and logits of all images it was trained on."""
-    from safetensors.torch import load_file
+def checkpoint(unit: Unit, home: Path, data: Cifar10, drawn: Drawn, epoch: int, device: str) -> Checkpoint:
+    """The network as it was after an epoch: embeddings of all images it was trained on, mirrored too, and of others.
 
-    images = torch.from_numpy(data.images)
-    model = unit.model()
-    last: Any = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    for epoch in unit.scored:
-        kept = home / f"embedding-{epoch:05d}.npz"
-        if not kept.exists():
-            model.load_state_dict(load_file(home / f"epoch-{epoch:05d}.safetensors"))
-            H = embeddings(model, last, images, drawn.rows)
-            validation = embeddings(model, last, images, drawn.held_out)
-            tested = np.arange(data.train_rows, len(data))[:: 100 if unit.images < 1000 else 4]
-            test = embeddings(model, last, images, tested)
-            weights = {"W": last.weight.detach().numpy(), "b": last.bias.detach().numpy()}
-            with atomic(kept) as temporary, open(temporary, "wb") as file:
-                np.savez(file, H=H, validation=validation, test=test, tested=tested, **weights)
-        other = home / f"mirrored-{epoch:05d}.npz"
-        if not other.exists():
-            model.load_state_dict(load_file(home / f"epoch-{epoch:05d}.safetensors"))
-            with atomic(other) as temporary, open(temporary, "wb") as file:
-                np.savez(file, H=embeddings(model, last, images, drawn.rows, mirror=True))
-        with np.load(kept) as a, np.load(other) as b:
-            done = epoch / unit.epochs
-            yield Checkpoint(
-                epoch, a["H"], b["H"], a["W"], a["b"], a["validation"], data.labels[drawn.held_out], a["test"],
-                data.labels[a["tested"]], unit.training.lr * unit.training.schedule(min(done, 1 - 1e-9)),
-            )  # fmt: skip
+    Of the test images every fourth.
+    """
+    kept = home / f"embedding-{epoch:05d}.npz"
+    if not kept.exists():
+        model = unit.model()
+        model.load_state_dict(load_file(home / f"epoch-{epoch:05d}.safetensors"))
+        model.to(device)
+        last: Any = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        images = torch.from_numpy(data.images)
+        tested = np.arange(data.train_rows, len(data))[:: 100 if unit.images < 1000 else 4]
+        found = {name: embeddings(model, last, images, rows)
+                 for name, rows in (("H", drawn.rows), ("validation", drawn.held_out), ("test", tested))}  # fmt: skip
+        found["mirrored"] = embeddings(model, last, images, drawn.rows, mirror=True)
+        found |= {name: getattr(last, of).detach().cpu().numpy() for name, of in (("W", "weight"), ("b", "bias"))}
+        with atomic(kept) as temporary, open(temporary, "wb") as file:
+            np.savez(file, tested=tested, **found)
+    with np.load(kept) as a:
+        lr = unit.training.lr * unit.training.schedule(min(epoch / unit.epochs, 1 - 1e-9))
+        return Checkpoint(
+            epoch, a["H"], a["mirrored"], a["W"], a["b"], a["validation"], data.labels[drawn.held_out], a["test"],
+            data.labels[a["tested"]], lr,
+        )  # fmt: skip
 
 
 @torch.inference_mode()
@@ -237,11 +240,11 @@ def embeddings(
 ) -> np.ndarray:
     """What comes into the last linear layer, float32; of the mirror images where `mirror`."""
     model.eval()
-    seen: list[Tensor] = []
-    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float()))
+    device, seen = last.weight.device, list[Tensor]()
+    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
     for part in torch.from_numpy(rows).split(STEP):
-        seen_as = images[part].flip(3) if mirror else images[part]
-        model(normalise(seen_as))
+        batch = images[part].to(device)
+        model(normalise(batch.flip(3) if mirror else batch))
     hook.remove()
     return torch.cat(seen).numpy()
 
@@ -254,5 +257,6 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, default=None, help="CIFAR-10, where ASSAY_DATA does not say it")
     parser.add_argument("--only", default="", help="units whose name contains this")
     parser.add_argument("--folder", type=Path, default=UNITS)
+    parser.add_argument("--device", default="cpu", help="where networks are trained and run: cpu, cuda")
     given = parser.parse_args()
-    run_plan(given.plan, given.work, given.data, given.folder, jobs=given.jobs, only=given.only)
+    run_plan(given.plan, given.work, given.data, given.folder, jobs=given.jobs, only=given.only, device=given.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,6 +24,7 @@ from assay.datasets.cifar10 import cifar10
 from assay.models.augment import crop_and_flip, normalise
 from assay.models.recipes import one_cycle_recipe
 from assay.models.resnet import resnet
+from assay.models.schedules import one_cycle
 from assay.models.training import train
 
 WANTED = 0.87
@@ -30,8 +32,9 @@ WANTED = 0.87
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    model.eval()
-    parts = zip(images.split(STEP), labels.split(STEP), strict=True)
+    """On the device of the images."""
+    model.eval().to(images.device)
+    parts = zip(images.split(STEP), labels.to(images.device).split(STEP), strict=True)
     return sum(int((model(normalise(x)).argmax(1) == y).sum()) for x, y in parts) / len(labels)
 
 
@@ -54,19 +57,32 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, default=Path("cifar10-work"))
     parser.add_argument("--data", type=Path, default=None, help="CIFAR-10, where ASSAY_DATA does not say it")
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--rate", type=float, default=0.1, help="learning rate at the top of the cycle")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument(
+        "--peak", type=float, default=0.15, help="the share of the training at which the top is reached"
+    )
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--folder", type=Path, default=RESULTS / "cifar10")
+    parser.add_argument("--device", default="cpu", help="where the network is trained: cpu, cuda")
     given = parser.parse_args()
     start = time.perf_counter()
     torch.set_num_threads(1)
     data = cifar10(given.data, cache=given.work)
-    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels).long()
-    epochs, home = list(range(1, given.epochs + 1)), given.work / f"clean-{given.images}-{given.epochs}"
+    images, labels = torch.from_numpy(data.images).to(given.device), torch.from_numpy(data.labels).long()
+    epochs, home = (
+        list(range(1, given.epochs + 1)),
+        given.work / f"clean-{given.images}-{given.epochs}-{given.rate:g}-{given.batch}-{given.peak:g}",
+    )
     torch.manual_seed(0)
-    model = resnet(20)
+    model = resnet(20).to(given.device)
+    recipe = replace(
+        one_cycle_recipe(given.epochs, checkpoints=tuple(epochs)),
+        lr=given.rate, batch_size=given.batch, schedule=one_cycle(given.peak),
+    )  # fmt: skip
     history = train(
         model, images[: given.images], labels[: given.images],
-        one_cycle_recipe(given.epochs, checkpoints=tuple(epochs)), folder=home, prepare=normalise,
+        recipe, folder=home, prepare=normalise,
         augment=crop_and_flip(), advance=lambda: print(f"{time.perf_counter() - start:,.0f} s", flush=True),
     )  # fmt: skip
     test: list[float] = []
@@ -75,5 +91,13 @@ if __name__ == "__main__":
         test.append(accuracy(model, images[data.train_rows :], labels[data.train_rows :]))
     given.folder.mkdir(parents=True, exist_ok=True)
     draw(given.images, epochs, history.loss, test, given.folder / "clean_resnet20.png")
-    found = {"images": given.images, "wanted": WANTED, "test accuracy": test, "training loss": history.loss}
+    found = {
+        "images": given.images,
+        "rate": given.rate,
+        "batch": given.batch,
+        "peak": given.peak,
+        "wanted": WANTED,
+        "test accuracy": test,
+        "training loss": history.loss,
+    }
     write_results("clean_resnet20", found, seconds=time.perf_counter() - start, folder=given.folder)

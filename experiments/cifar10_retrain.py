@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cifar10 import Drawn, Unit, checkpoints, draw
+from cifar10 import Drawn, Unit, checkpoint, draw, train_unit
 from cifar10_clean import accuracy
 from cifar10_results import interval
 from cifar10_scores import judged
@@ -27,15 +27,13 @@ from safetensors.torch import load_file
 import assay
 from assay.datasets.cifar10 import Cifar10, cifar10
 from assay.engine import atomic
-from assay.models.augment import crop_and_flip, normalise
-from assay.models.training import train
 
 Cleaned = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def cleaned(unit: Unit, home: Path, data: Cifar10, drawn: Drawn) -> Cleaned:
+def cleaned(unit: Unit, home: Path, data: Cifar10, drawn: Drawn, device: str) -> Cleaned:
     """Rows that stay and their labels, by what was done."""
-    point = [*checkpoints(unit, home, data, drawn)][-1]
+    point = checkpoint(unit, home, data, drawn, unit.epochs, device)
     H = torch.from_numpy(point.H).double()
     head = assay.Head.fit(H, drawn.labels, family="softmax")
     scores = judged(head, head.leverage(H, drawn.labels))
@@ -53,19 +51,16 @@ def cleaned(unit: Unit, home: Path, data: Cifar10, drawn: Drawn) -> Cleaned:
     return found
 
 
-def retrained(unit: Unit, rows: np.ndarray, labels: np.ndarray, data: Cifar10, drawn: Drawn, folder: Path) -> float:
-    """Test accuracy on all 10,000 test images; kept in the folder."""
+def retrained(unit: Unit, data: Cifar10, left: Drawn, folder: Path, device: str) -> float:
+    """Test accuracy, on all 10,000 test images, of the unit's network trained on what is left; kept in the folder."""
     file = folder / "test.json"
     if not file.exists():
-        images, model = torch.from_numpy(data.images), unit.model()
-        train(
-            model, images[torch.from_numpy(drawn.rows[rows])], torch.from_numpy(labels[rows]), unit.training,
-            folder=folder, prepare=normalise, augment=crop_and_flip(),
-        )  # fmt: skip
+        train_unit(unit, folder, data, left, device)
+        model = unit.model()
         model.load_state_dict(load_file(folder / f"epoch-{unit.epochs:05d}.safetensors"))
-        tested = torch.from_numpy(data.labels[data.train_rows :]).long()
+        images, labels = (torch.from_numpy(x[data.train_rows :]) for x in (data.images, data.labels))
         with atomic(file) as temporary:
-            temporary.write_text(json.dumps(accuracy(model, images[data.train_rows :], tested)), encoding="ascii")
+            temporary.write_text(json.dumps(accuracy(model, images.to(device), labels.long())), encoding="ascii")
     return json.loads(file.read_text(encoding="ascii"))
 
 
@@ -75,6 +70,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, default=None, help="CIFAR-10, where ASSAY_DATA does not say it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--folder", type=Path, default=RESULTS)
+    parser.add_argument("--device", default="cpu", help="where networks are trained and run: cpu, cuda")
     given = parser.parse_args()
     start, found = time.perf_counter(), {}
     torch.set_num_threads(1)
@@ -82,9 +78,10 @@ if __name__ == "__main__":
     for seed in given.seeds:
         unit = Unit("resnet20", "plain", 10_000, 0.05, seed)
         drawn = draw(unit, data)
-        for name, (rows, labels) in cleaned(unit, given.work / unit.name, data, drawn).items():
+        for name, (rows, labels) in cleaned(unit, given.work / unit.name, data, drawn, given.device).items():
             folder = given.work / unit.name / "cleaned" / name.replace(" ", "-")
-            found.setdefault(name, []).append(retrained(unit, rows, labels, data, drawn, folder))
+            left = Drawn(drawn.rows[rows], labels[rows], drawn.truth[rows], drawn.held_out)
+            found.setdefault(name, []).append(retrained(unit, data, left, folder, given.device))
             print(f"{unit.name}, {name}: {found[name][-1]:.4f}, {time.perf_counter() - start:,.0f} s", flush=True)
     gained = {name: interval(np.subtract(each, found["nothing"])) for name, each in found.items() if name != "nothing"}
     told = {"seeds": given.seeds, "test accuracy": found, "gained over doing nothing": gained}

@@ -7,9 +7,11 @@ same embedding with λ2 by leave-one-out, "trimmed" that one fitted again withou
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,10 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 import assay
+from assay.engine import atomic
 from assay.explore.planted import Flips
 from assay.explore.trim import judge
-from assay.l2 import LeaveOneOutPath, Rows
+from assay.l2 import Rows
 from assay.leverage import Leverage
 from assay.scores import Scores
 
@@ -67,14 +70,13 @@ class Found:
 
 
 def score_checkpoints(
-    points: Iterator[Checkpoint], labels: np.ndarray, truth: np.ndarray, *, total: int, seed: int
+    points: Iterator[Checkpoint], labels: np.ndarray, truth: np.ndarray, *, home: Path, total: int, seed: int
 ) -> Found:
     """All scores at all checkpoints up to `total`: how each ranks the flips, and the scores that traces are made of."""
     found, margins, tracin, last = Found(), np.zeros(len(labels)), np.zeros(len(labels)), 0
-    wrong, scores, l2 = labels != truth, dict[str, Floats](), 0.0
+    wrong, scores = labels != truth, dict[str, Floats]()
     for point in points:
-        scores, told = at_checkpoint(point, labels, seed=seed, near=l2)
-        l2 = told["l2"]
+        scores, told = scored(point, labels, truth, home=home, total=total, seed=seed)
         z = point.H @ point.W.T + point.b
         margins += -margin(z, labels) * (point.epoch - last)
         tracin += point.lr * (point.epoch - last) * scores["trained gradient norm"] ** 2
@@ -83,8 +85,6 @@ def score_checkpoints(
         found.told.append(told)
         for name in TRACED:
             found.columns[f"{name} @{point.epoch}"] = half(scores[name])
-        if point.epoch == total:
-            found.told[-1]["head cleaned"] = cleaned(point, scores[SUSPECT], labels, truth, told["l2"], seed)
     further = {"AUM": -margins / last, "TracIn, last layer": tracin}
     found.told[-1]["found"] |= {name: measured(score, wrong) for name, score in further.items()}
     for name in KEPT:
@@ -92,13 +92,23 @@ def score_checkpoints(
     return found
 
 
-def at_checkpoint(
-    point: Checkpoint, labels: np.ndarray, *, seed: int, near: float = 0.0
+def scored(
+    point: Checkpoint, labels: np.ndarray, truth: np.ndarray, *, home: Path, total: int, seed: int
 ) -> tuple[dict[str, Floats], dict[str, Any]]:
-    """The scores of one checkpoint, and what can be told of it without knowing the flips (but for accuracies).
+    """`at_checkpoint`, and heads on cleaned labels at the last; kept in the folder, so that it is computed once."""
+    file = home / f"scores-{point.epoch:05d}.npz"
+    if not file.exists():
+        scores, told = at_checkpoint(point, labels, seed=seed)
+        if point.epoch == total:
+            told["head cleaned"] = cleaned(point, scores[SUSPECT], labels, truth, told["l2"], seed)
+        with atomic(file) as temporary, open(temporary, "wb") as out:
+            np.savez(out, told=np.array(json.dumps(told)), **scores)
+    with np.load(file) as written:
+        return {name: written[name] for name in written if name != "told"}, json.loads(str(written["told"]))
 
-    λ2 is sought a decade around that of the checkpoint before, where there is one.
-    """
+
+def at_checkpoint(point: Checkpoint, labels: np.ndarray, *, seed: int) -> tuple[dict[str, Floats], dict[str, Any]]:
+    """The scores of one checkpoint, and what can be told of it without knowing the flips (but for accuracies)."""
     H, n = torch.from_numpy(point.H).double(), len(labels)
     z = H.numpy() @ point.W.T.astype(np.float64) + point.b
     p = softmax(z)
@@ -118,7 +128,7 @@ def at_checkpoint(
     scores["trained Cook's distance"] = own.leverage(H, labels).cooks_distance().numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", assay.AssayWarning)
-        head = assay.Head.fit(H, labels, family="softmax", l2=chosen(H, labels, near) if near else "auto")
+        head = assay.Head.fit(H, labels, family="softmax")
     leverage = head.leverage(H, labels)
     left_out = leverage.leave_one_out()
     scores |= {
@@ -161,13 +171,6 @@ def at_checkpoint(
         **collapse(point.H, labels),
     }  # fmt: skip
     return scores, told
-
-
-def chosen(H: torch.Tensor, labels: np.ndarray, near: float) -> float:
-    """λ2 by leave-one-out, within a decade of the one that was best before."""
-    head, middle = assay.Head.fit(H, labels, family="softmax", l2=near), float(np.log10(near))
-    rows = Rows(head.design.matrix(H), torch.from_numpy(labels), torch.ones(len(labels), dtype=torch.float64))
-    return LeaveOneOutPath(upper=middle + 1, lower=middle - 1).choose(head.family, rows, head.penalised).l2
 
 
 def trimmed_loss(head: assay.Head, leverage: Leverage) -> Floats:

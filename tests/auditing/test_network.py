@@ -52,6 +52,8 @@ class Wrapped(td.Dataset):
         return X[k], int(Y[k])
 
 
+ABSENT = "mps" if torch.cuda.is_available() else "cuda"
+
 KINDS = {
     "dataset": lambda: Wrapped(),
     "loader": lambda: td.DataLoader(td.TensorDataset(X, Y), batch_size=32, shuffle=True),
@@ -405,7 +407,7 @@ REFUSED = {
     "smoothing": (lambda m: dict(family=nn.CrossEntropyLoss(label_smoothing=0.1)), "label_smoothing=0.1"),
     "sum": (lambda m: dict(family=nn.CrossEntropyLoss(reduction="sum")), "reduction='sum' is no mean"),
     "nan": (lambda m: dict(model=Nan()), "embedding is not finite"),
-    "cuda": (lambda m: dict(encoding=assay.Encoding(device="cuda")), "device='cuda' is not on this machine"),
+    "device": (lambda m: dict(encoding=assay.Encoding(device=ABSENT)), f"device='{ABSENT}' is not on this machine"),
     "layer": (lambda m: dict(layer="fc"), "layer='fc' is no trainable nn.Linear"),
     "kept without penalty": (lambda m: dict(refit=False), "refit=False keeps the trained head, whose curvature needs"),
     "refit": (lambda m: dict(refit="maybe"), 'is not True, False or "both"'),

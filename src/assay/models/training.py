@@ -166,7 +166,7 @@ class _Run:
         self._save()
 
     def _steps(self, inputs: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[float, list[float]]:
-        total, norm = 0.0, list[float]()
+        total, norm = torch.zeros((), dtype=torch.float64, device=self.device), list[float]()
         batches = list(_batches(inputs, self.training.batch_size, generator))
         for k, rows in enumerate(batches):
             for group in self.optimizer.param_groups:
@@ -182,8 +182,8 @@ class _Run:
             if rows is None:
                 norm = [float(get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None]))]
             self.optimizer.step()
-            total += float(value.detach()) * len(x) / len(inputs)
-        return total, norm
+            total += value.detach().double() * len(x) / len(inputs)  # read once an epoch: a GPU need not be waited for
+        return float(total), norm
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
         precision = self.training.precision

@@ -33,7 +33,8 @@ RECIPES = {"plain": "", "elastic": ", L1L2", "over": ", over-trained", "paper": 
 
 def condition(result: Result) -> str:
     unit = result.unit
-    return f"{NETWORKS[unit.network]}{RECIPES[unit.recipe]}, {unit.images:,}, {unit.flips:.2%}"
+    flips = f"{unit.flips:.2%}" + (" by class" if unit.by_class else "")
+    return f"{NETWORKS[unit.network]}{RECIPES[unit.recipe]}, {unit.images:,}, {flips}"
 
 
 def precisions(result: Result) -> dict[str, float]:
@@ -67,7 +68,8 @@ def joined(results: list[Result]) -> dict[str, Any]:
     """The mean over networks of the same images and flips: at their last checkpoints, and over all of them."""
     groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
-        groups.setdefault((result.unit.images, result.unit.flips, result.unit.seed), []).append(result)
+        if not result.unit.by_class:
+            groups.setdefault((result.unit.images, result.unit.flips, result.unit.seed), []).append(result)
     told: dict[str, Any] = {}
     for (images, flips, seed), members in groups.items():
         if len(members) < 2:

@@ -4,18 +4,20 @@
     python experiments/fig5_cifar10.py --drawn        # from the units that are there, training nothing
 
 Trains and scores what units of `cifar10.py` are missing, then draws true ROC curves (the paper's library plots recall
-and calls it ROC): the mean over models, every model, chance. Writes results/fig5_cifar10.json and .png.
+and calls it ROC): the mean over models, every model, chance. Writes results/fig5_cifar10.json and .png,
+and fig5_cifar10_40000.png of networks of 40,000 images.
 """
 
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cifar10 import run_plan
-from cifar10_results import IMAGES, NETWORKS, Result, chosen, figure_arguments, interval, read_units
+from cifar10_results import IMAGES, NETWORKS, Result, chosen, difference, figure_arguments, interval, read_units
 from common import write_results
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -59,16 +61,23 @@ def curves(ax: Axes, results: list[Result], name: str, label: str, color: str) -
 
 
 def measure(results: list[Result]) -> dict[str, Any]:
-    """For every network, share and score: AUROC, average precision and recalls over models."""
+    """For every network, share and score: AUROC, average precision and recalls over models; and the paper's order of
+    networks, as differences on the same images and flips."""
     found: dict[str, Any] = {}
     for share in sorted({result.unit.flips for result in results}):
-        for network in NETWORKS:
-            here = chosen(results, network=network, flips=share)
+        by_network = {network: chosen(results, network=network, flips=share) for network in NETWORKS}
+        for network, here in by_network.items():
             if here:
                 found[f"{NETWORKS[network]}, {share:.2%}"] = {
                     "test accuracy": interval([result.points[-1]["accuracy"]["test"] for result in here]),
                     **{name: {what: interval([r.last(name, what) for r in here]) for what in WHAT} for name in SCORES},
                 }  # fmt: skip
+        for one, other in pairwise(NETWORKS):
+            if by_network[one] and by_network[other]:
+                found[f"{NETWORKS[one]} minus {NETWORKS[other]}, {share:.2%}"] = {
+                    name: {what: difference(by_network[one], by_network[other], name, what) for what in WHAT[:2]}
+                    for name in SCORES
+                }
     return found
 
 
@@ -80,11 +89,13 @@ if __name__ == "__main__":
     start = time.perf_counter()
     if not given.drawn:
         run_plan(given.scale, given.work, given.data, given.units, jobs=given.jobs, only="-p")  # plain and paper
-    units = [
-        r
-        for r in read_units(given.units)
-        if r.unit.recipe in ("plain", "paper") and r.unit.images == IMAGES[given.scale]
-    ]
-    draw(units, given.folder / "fig5_cifar10.png")
-    write_results("fig5_cifar10", {"scale": given.scale, "conditions": measure(units)},
+    recipe = "paper" if given.scale == "paper" else "plain"
+    units = chosen(read_units(given.units), recipe=recipe, by_class=False)
+    found: dict[str, Any] = {}
+    for images in sorted({unit.unit.images for unit in units} & {IMAGES[given.scale], IMAGES["paper"]}):
+        here = chosen(units, images=images)
+        further = "" if images == IMAGES[given.scale] else f"_{images}"
+        draw(here, given.folder / f"fig5_cifar10{further}.png")
+        found[f"{images:,} images"] = measure(here)
+    write_results("fig5_cifar10", {"scale": given.scale, "conditions": found},
                   seconds=time.perf_counter() - start, folder=given.folder)  # fmt: skip

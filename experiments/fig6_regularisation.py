@@ -90,7 +90,7 @@ if __name__ == "__main__":
     start = time.perf_counter()
     if not given.drawn:
         run_plan(given.scale, given.work, given.data, given.units, jobs=given.jobs, only="resnet20-")
-    units = chosen(read_units(given.units), network="resnet20", images=IMAGES[given.scale], flips=0.05)
+    units = chosen(read_units(given.units), network="resnet20", images=IMAGES[given.scale], flips=0.05, by_class=False)
     draw_curves(units, given.folder / "fig6_regularisation.png")
     draw_collapse(units, given.folder / "fig6_collapse.png")
     write_results("fig6_regularisation", {"scale": given.scale, **measure(units)},

@@ -34,10 +34,10 @@ lint: install  ## ruff and pyright (strict on src/)
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
 test: lint chromium  ## lint and the tests that take seconds
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: lint chromium  ## lint and every test, slow ones included
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m ''
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m ''
 
 bench: install  ## the benchmarks; they write benchmarks/RESULTS.md
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

@@ -150,7 +150,7 @@ def draw(unit: Unit, data: Cifar10) -> Drawn:
     return Drawn(rows, labels, truth, held_out)
 
 
-def run(unit: Unit, work: Path, data_path: Path | None, folder: Path, device: str) -> str:
+def run(unit: Unit, work: Path, data_path: Path | None, folder: Path, device: str = "cpu") -> str:
     """Trains and scores one unit; what is there already is not done again."""
     target = folder / f"{unit.name}.parquet"
     if target.exists():

@@ -13,6 +13,26 @@ import pytest  # noqa: E402
 import assay  # noqa: E402
 from assay.datasets.digits import digits  # noqa: E402
 
+LONG = [
+    "test_cli",
+    "test_docs",
+    "test_resume",
+    "test_browser",
+    "test_audit",
+    "test_engine",
+    "test_trained",
+    "test_network",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long are begun first, so that no process ends the run with one of them, alone."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((k for k, name in enumerate(LONG) if item.path.stem.startswith(name)), len(LONG))
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(scope="session")
 def flipped_digits():

@@ -16,6 +16,7 @@ from torch.testing import assert_close
 from torch.utils import data as td
 
 import assay
+from assay.features.network import Network
 from assay.features.split import split
 from assay.models.mlp import mlp
 from assay.models.training import Training, train
@@ -605,11 +606,56 @@ def test_mirrored_too_is_the_mean_embedding_of_both(trained, tmp_path, keep):
     assert_close(torch.tensor(kept.table["loss"].to_numpy()), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_mirror_images_alone(trained):
+    alone = assay.audit((X, Y), model=trained, l2=1e-2, encoding=assay.Encoding(mirror="only"))
+    turned = assay.audit((X.flip(3), Y), model=trained, l2=1e-2)
+    assert alone.table.drop_columns("picture" if "picture" in alone.table.column_names else []).equals(turned.table)
+    assert alone.info["arguments"]["network"]["mirror"] == "only"
+    new = alone.score((X[:9].numpy(), Y[:9].numpy()), model=trained)
+    np.testing.assert_allclose(new["loss"].to_numpy(), alone.table["loss"].to_numpy()[:9], rtol=1e-6, atol=1e-9)
+
+
+def test_a_network_that_knows_its_images_by_heart_is_found_out():
+    """Random labels: the network learns its images, not their mirror images, and the report says not to trust it."""
+    images = torch.randn(300, 1, 4, 6, generator=torch.Generator().manual_seed(1))
+    labels = torch.randint(0, 3, (300,), generator=torch.Generator().manual_seed(2))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(24, 96), nn.ReLU(), nn.Linear(96, 3))
+    train(model, images, labels, Training(300, lr=5e-3, batch_size=300))
+    model.eval()
+    shares = [float((model(x).argmax(1) == labels).float().mean()) for x in (images, images.flip(3))]
+    assert shares[0] > shares[1] + 0.4
+    (check,) = [c for c in assay.audit((images, labels), model=model, l2=1e-2).trust.checks if "mirror" in c.name]
+    assert check.verdict == "do not trust"
+    assert f"{shares[0]:.1%} of 300 images, and of {shares[1]:.1%} of their mirror images" in check.sentence
+    alone = assay.audit((images, labels), model=model, l2=1e-2, encoding=assay.Encoding(mirror="only"))
+    named = assay.audit((images, np.array(["a", "b", "c"])[labels]), model=model, l2=1e-2)
+    for audit in (alone, named):  # nothing to compare; names, of which nobody knows what output they are
+        assert not [c for c in audit.trust.checks if "mirror" in c.name]
+
+
+def test_the_images_compared_are_spread_over_all(trained, monkeypatch):
+    from assay.features import agreement as module
+
+    monkeypatch.setattr(module, "SAMPLES", 32)
+    encoded = Network(trained, encoding=assay.Encoding(batch=8)).encoded((X, Y))
+    seen = list[int]()
+    blocks = type(encoded.examples).blocks
+
+    def watched(self, start: int = 0, stop: int | None = None):
+        seen.append(start)
+        return blocks(self, start, stop)
+
+    monkeypatch.setattr(type(encoded.examples), "blocks", watched)
+    found = module.agreement(encoded)
+    assert found is not None
+    assert seen == [0, 24, 48, 72, 96]
+    assert found.samples == 40
+
+
 def test_only_images_have_a_mirror_image(trained):
     flat = nn.Sequential(nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
-    with pytest.raises(
-        assay.ShapeError, match=r"mirror=True is for images \[n, c, h, w\], but the inputs are \[120, 12\]"
-    ):
+    with pytest.raises(assay.ShapeError, match=r"mirror= is for images \[n, c, h, w\], but the inputs are \[120, 12\]"):
         assay.audit((X.flatten(1), Y), model=flat, l2=1e-2, encoding=assay.Encoding(mirror=True))
 
 

@@ -11,6 +11,7 @@ import assay
 import oracles
 from assay.explore.checks import VERDICTS
 from assay.explore.trust import Trust, TrustReport
+from assay.explore.unseen import by_heart
 from assay.head import Head
 from assay.l2 import Rows
 
@@ -144,3 +145,16 @@ def test_features_that_know_their_labels_are_told_by_held_out_samples():
     assert {check.name: check for check in plain.checks}["left out less held out"].verdict == "trust"
     none = assay.audit((X, y), l2=1e-2).trust
     assert "left out less held out" not in {check.name for check in none.checks}
+
+
+@pytest.mark.parametrize(
+    ("images", "mirrored", "samples", "verdict"),
+    [(0.71, 0.71, 1000, "trust"), (0.83, 0.70, 1000, "trust"), (0.85, 0.70, 20_000, "caution"),
+     (0.85, 0.70, 100, "trust"), (0.98, 0.46, 1000, "do not trust")],
+)  # fmt: skip
+def test_labels_known_by_heart(images, mirrored, samples, verdict):
+    check = by_heart(images, mirrored, samples)
+    assert check.verdict == verdict
+    error = np.sqrt((images * (1 - images) + mirrored * (1 - mirrored)) / samples)
+    assert check.value == pytest.approx(images - mirrored - 2 * error)
+    assert ('mirror="only"' in check.sentence) == (verdict != "trust")

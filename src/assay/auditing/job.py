@@ -19,6 +19,7 @@ from ..engine import manifest, stage, write_json
 from ..explore.kinds import robust_noise
 from ..explore.planted import Flips
 from ..explore.trust import Trust, TrustReport
+from ..explore.unseen import by_heart
 from ..families import Family
 from ..features.network import TrainedLayer
 from ..head import Head
@@ -208,9 +209,11 @@ class Job:
     def _trust(self, head: Head, sample: Sample) -> TrustReport:
         file = self.passes.folder.work / "trust.json"
         if not file.exists():
+            seen = None if self.layer is None else self.layer.agrees
+            further = [] if seen is None else [by_heart(seen.images, seen.mirrored, seen.samples)]
             with stage(self.passes.progress, "check trust", Trust().steps) as advance:
                 report = Trust(seed=self.seed, flips=Flips(trim=self._trims)).report(
-                    head, sample.rows, sample.ids, advance=advance
+                    head, sample.rows, sample.ids, further=further, advance=advance
                 )
             write_json(file, report.to_json())
         return TrustReport.from_json(json.loads(file.read_text(encoding="utf-8")))

@@ -48,6 +48,10 @@ def audit(
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     keep: Annotated[str, typer.Option(help="The embedding: auto, memory, file or recompute.")] = "auto",
     mirror: Annotated[bool, typer.Option("--mirror", help="Run images mirrored too: the mean embedding.")] = False,
+    mirror_only: Annotated[
+        bool,
+        typer.Option("--mirror-only", help="Run their mirror images alone: of a network that knows them by heart."),
+    ] = False,
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave images out that cannot be decoded, and count them.")
     ] = False,
@@ -60,7 +64,7 @@ def audit(
 ) -> None:
     """Score every sample of a table, rank the samples, and say why each is influential."""
     if params is not None or inverse is not None:
-        if model is None or embedding or not refit or mirror or skip_corrupt or dry_run:
+        if model is None or embedding or not refit or mirror or mirror_only or skip_corrupt or dry_run:
             raise typer.BadParameter("--params and --inverse go with --model; for all their options: assay influence")
         from .parameters import influence
 
@@ -83,7 +87,7 @@ def audit(
         samples: Any = data
         if model is not None:
             network, samples = _network(model, weights, data, skip_corrupt=skip_corrupt)
-            encoding = _encoding(device, precision, keep, mirror=mirror)
+            encoding = _encoding(device, precision, keep, mirror="only" if mirror_only else mirror)
             if dry_run:
                 planned = _plan_network(
                     network, layer, family, encoding, samples, penalty, {**given, "trim": trim and refit}
@@ -92,11 +96,22 @@ def audit(
                 return
             given |= {"model": network, "layer": layer, "refit": refit, "damping": damping, "encoding": encoding}
         elif any(
-            (weights, layer, not refit, damping, device, mirror, skip_corrupt, precision != "fp32", keep != "auto")
+            (
+                weights,
+                layer,
+                not refit,
+                damping,
+                device,
+                mirror,
+                mirror_only,
+                skip_corrupt,
+                precision != "fp32",
+                keep != "auto",
+            )
         ):
             raise typer.BadParameter(
                 "--weights, --layer, --no-refit, --damping, --device, --precision, --keep, --mirror, "
-                "--skip-corrupt: of a --model"
+                "--mirror-only, --skip-corrupt: of a --model"
             )
         if dry_run:
             _print_plan(_plan(data, {**given, "image_shape": shape}, family, penalty, trim=trim), as_json=as_json)
@@ -123,7 +138,7 @@ def _network(model: str, weights: Path | None, data: str, *, skip_corrupt: bool)
     return network, ImageFolder(data, transform=transform or image_tensor, corrupt=corrupt)
 
 
-def _encoding(device: str | None, precision: str, keep: str, *, mirror: bool) -> Any:
+def _encoding(device: str | None, precision: str, keep: str, *, mirror: bool | str) -> Any:
     from ..features.keep import Encoding
 
     return Encoding(device=device, precision=precision, keep=keep, mirror=mirror)

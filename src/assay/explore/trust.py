@@ -7,7 +7,7 @@ total penalty `N λ2`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -81,9 +81,15 @@ class Trust:
         return 2 + self.flips.repeats
 
     def report(
-        self, head: Head, rows: Rows, ids: pa.Array, *, advance: Callable[[], None] = lambda: None
+        self,
+        head: Head,
+        rows: Rows,
+        ids: pa.Array,
+        *,
+        further: Sequence[Check] = (),
+        advance: Callable[[], None] = lambda: None,
     ) -> TrustReport:
-        """The report for `head`; `rows` are its training rows, or a sample of them."""
+        """The report for `head`; `rows` are its training rows, or a sample of them; `further` checks stand beside."""
         head = head if head.tilt is None else head.anchored(rows.sums(head.family)(head.V))
         sampled = fit_rows(head, rows, head.V)
         leverage = replace(head, V=sampled.V).leverage_of(sampled.curvature, ids, rows)
@@ -98,6 +104,7 @@ class Trust:
             _separated(head, rows, sampled.V),
             skilled(leverage),
             *held_out(leverage),
+            *further,
             _agrees(refits),
             _recovers(planted),
         )

@@ -38,6 +38,25 @@ def skilled(leverage: Leverage) -> Check:
     )
 
 
+def by_heart(images: float, mirrored: float, samples: int) -> Check:
+    """How much oftener a network agrees with the labels of its images than of their mirror images, less two standard
+    errors. One that was trained with flips has seen both; one that was not has not, and is tested on them."""
+    error = math.sqrt((images * (1 - images) + mirrored * (1 - mirrored)) / samples)
+    value = images - mirrored - 2 * error
+    told = f"The network agrees with the labels of {images:.1%} of {samples:,} images, and of {mirrored:.1%} of their "
+    told += "mirror images"
+    more = (
+        "."
+        if value <= GAP[0]
+        else (
+            ": it knows labels by heart and hides those that are wrong, unless mirror images mean something else here, "
+            'as those of letters do. Audit the mirror images alone (Encoding(mirror="only"), --mirror-only), or an '
+            "earlier checkpoint."
+        )
+    )
+    return judged("images less mirror images", value, GAP, told + more)
+
+
 def held_out(leverage: Leverage) -> list[Check]:
     """Accuracy on the samples left out less that on those held out (weight zero), less two standard errors; classes.
 

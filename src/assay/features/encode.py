@@ -145,6 +145,11 @@ class Encoded:
             raise ShapeError("the loss weighs classes by their codes, but the labels are no integers; give codes")
         return y
 
+    def codes(self, first: int, block: Block) -> np.ndarray | None:
+        """The class codes of a block that begins at sample `first`; None where labels are names, or targets."""
+        y = self._labels(first, block.labels)
+        return y if y.dtype.kind == "i" else None
+
     def _named(self, codes: np.ndarray) -> np.ndarray:
         classes = self.examples.classes or ()
         if codes.dtype.kind not in "iub" or self.family == "linear" or len(classes) != self.outputs:

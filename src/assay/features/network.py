@@ -30,6 +30,7 @@ from ..sources.source import Source
 from ..sources.table import TableSource
 from ..sources.table_examples import TableExamples
 from ..trained import weights_of
+from .agreement import Agreement, agreement
 from .encode import Encoded
 from .keep import Encoding, keep
 from .split import Split, split
@@ -52,6 +53,7 @@ class TrainedLayer:
     penalize_bias: bool
     refit: bool
     both: bool
+    agrees: Agreement | None = None
 
     def fits(self, family: Family, vocabulary: tuple[Any, ...] | None) -> bool:
         """Whether its outputs are the classes (or targets) that occur, in their order."""
@@ -85,7 +87,7 @@ class Ran:
     layer: str
     precision: str
     batch: int
-    mirror: bool
+    mirror: bool | str
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Network:
         samples.check_unchanging()
         layer = self._layer(found, family, loss, l2)  # what is missing is said before the network runs
         source = keep(encoded, self.encoding, folder, progress)
-        layer = replace(layer, names=_names(layer.names, samples, source))
+        layer = replace(layer, names=_names(layer.names, samples, source), agrees=agreement(encoded))
         if layer.both or not layer.refit:
             _check_fits(layer, source)
         run = Ran(found.fingerprint(), found.layer, self.encoding.precision, samples.batch, self.encoding.mirror)

@@ -28,14 +28,14 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of an object, another in every proce
 class Split:
     """`model(x) = linear(embedding(x))`, `linear` being its module called `layer`; run in bfloat16 where `half`.
 
-    Where `mirror`, the embedding of an image is the mean of its own and its mirror image's.
+    Where `mirror`, the embedding of an image is the mean of its own and its mirror image's, or the latter ("only").
     """
 
     model: nn.Module
     layer: str
     linear: nn.Linear
     half: bool = False
-    mirror: bool = False
+    mirror: bool | str = False
 
     @property
     def name(self) -> str:
@@ -49,6 +49,8 @@ class Split:
         """
         if not self.mirror:
             return self._seen(inputs)
+        if self.mirror == "only":
+            return self._seen(mirrored(inputs))
         return (self._seen(inputs) + self._seen(mirrored(inputs))) / 2
 
     def _seen(self, inputs: Inputs) -> Float[Tensor, "b d"]:
@@ -85,7 +87,7 @@ class Split:
 
 
 def split(
-    model: nn.Module, inputs: Inputs, *, layer: str | None = None, half: bool = False, mirror: bool = False
+    model: nn.Module, inputs: Inputs, *, layer: str | None = None, half: bool = False, mirror: bool | str = False
 ) -> Split:
     """Finds the layer on a batch of inputs, or takes the one named `layer`.
 
@@ -119,7 +121,7 @@ def mirrored(inputs: Inputs) -> Tensor:
     """Images `[n, c, h, w]` left to right; raises `ShapeError` where the inputs are none."""
     if not isinstance(inputs, Tensor) or inputs.ndim != 4:
         shape = list(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise ShapeError(f"mirror=True is for images [n, c, h, w], but the inputs are {shape}; leave it out")
+        raise ShapeError(f"mirror= is for images [n, c, h, w], but the inputs are {shape}; leave it out")
     return inputs.flip(3)
 
 

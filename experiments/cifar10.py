@@ -124,6 +124,10 @@ def plan(name: str) -> list[Unit]:
         Unit("vgg19", "plain", small, 0.05, 1),
         Unit("resnet20", "over", small, 0.05, 2, 40),
         Unit("resnet20", "plain", 40_000, 1e-4, 0),
+        *(Unit("resnet20", "plain", small, 0.05, seed, by_class=True) for seed in (0, 1, 2)),
+        *(Unit("vgg19", "plain", small, 5e-4, seed) for seed in (0, 1)),
+        Unit("vgg19", "plain", small, 0.05, 2),
+        Unit("resnet20", "plain", small, 0.01, 0),
     ]
 
 
@@ -165,8 +169,9 @@ def run(unit: Unit, work: Path, data_path: Path | None, folder: Path, device: st
     points = (checkpoint(unit, home, data, drawn, epoch, device) for epoch in unit.scored)
     found = score_checkpoints(points, drawn.labels, drawn.truth, home=home, total=unit.epochs, seed=unit.seed)
     told = {
-        "unit": vars(unit), "trained on": device, "training CPU seconds": round(trained, 1),
-        "scoring CPU seconds": round(time.process_time() - scoring, 1), "checkpoints": found.told,
+        "unit": vars(unit), "trained on": (home / "device").read_text(encoding="ascii"),
+        "training CPU seconds": round(trained, 1), "scoring CPU seconds": round(time.process_time() - scoring, 1),
+        "checkpoints": found.told,
     }  # fmt: skip
     columns = {"row": pa.array(drawn.rows), "truth": pa.array(drawn.truth.astype(np.uint8)),
                "label": pa.array(drawn.labels.astype(np.uint8)), **found.columns}  # fmt: skip
@@ -183,6 +188,9 @@ def train_unit(unit: Unit, home: Path, data: Cifar10, drawn: Drawn, device: str)
     augment = None if unit.recipe == "over" else crop_and_flip()
     train(unit.model().to(device), inputs.to(device), labels, unit.training, folder=home, prepare=normalise,
           augment=augment)  # fmt: skip
+    if not (home / "device").exists():
+        with atomic(home / "device") as temporary:
+            temporary.write_text(device, encoding="ascii")
 
 
 def run_plan(
@@ -212,7 +220,7 @@ def checkpoint(unit: Unit, home: Path, data: Cifar10, drawn: Drawn, epoch: int, 
 
     Of the test images every fourth.
     """
-    kept = home / f"embedding-{epoch:05d}.npz"
+    kept = home / f"views-{epoch:05d}.npz"
     if not kept.exists():
         model = unit.model()
         model.load_state_dict(load_file(home / f"epoch-{epoch:05d}.safetensors"))

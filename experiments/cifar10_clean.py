@@ -24,10 +24,9 @@ from assay.datasets.cifar10 import cifar10
 from assay.models.augment import crop_and_flip, normalise
 from assay.models.recipes import one_cycle_recipe
 from assay.models.resnet import resnet
-from assay.models.schedules import one_cycle
 from assay.models.training import train
 
-WANTED = 0.87
+WANTED, RATE = 0.87, 0.2
 
 
 @torch.inference_mode()
@@ -57,11 +56,7 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, default=Path("cifar10-work"))
     parser.add_argument("--data", type=Path, default=None, help="CIFAR-10, where ASSAY_DATA does not say it")
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--rate", type=float, default=0.1, help="learning rate at the top of the cycle")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument(
-        "--peak", type=float, default=0.15, help="the share of the training at which the top is reached"
-    )
+    parser.add_argument("--rate", type=float, default=RATE, help="learning rate at the top of the cycle")
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--folder", type=Path, default=RESULTS / "cifar10")
     parser.add_argument("--device", default="cpu", help="where the network is trained: cpu, cuda")
@@ -70,19 +65,13 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     data = cifar10(given.data, cache=given.work)
     images, labels = torch.from_numpy(data.images).to(given.device), torch.from_numpy(data.labels).long()
-    epochs, home = (
-        list(range(1, given.epochs + 1)),
-        given.work / f"clean-{given.images}-{given.epochs}-{given.rate:g}-{given.batch}-{given.peak:g}",
-    )
+    epochs = list(range(1, given.epochs + 1))
+    home = given.work / f"clean-{given.images}-{given.epochs}-{given.rate:g}"
     torch.manual_seed(0)
     model = resnet(20).to(given.device)
-    recipe = replace(
-        one_cycle_recipe(given.epochs, checkpoints=tuple(epochs)),
-        lr=given.rate, batch_size=given.batch, schedule=one_cycle(given.peak),
-    )  # fmt: skip
+    recipe = replace(one_cycle_recipe(given.epochs, checkpoints=tuple(epochs)), lr=given.rate)
     history = train(
-        model, images[: given.images], labels[: given.images],
-        recipe, folder=home, prepare=normalise,
+        model, images[: given.images], labels[: given.images], recipe, folder=home, prepare=normalise,
         augment=crop_and_flip(), advance=lambda: print(f"{time.perf_counter() - start:,.0f} s", flush=True),
     )  # fmt: skip
     test: list[float] = []
@@ -90,14 +79,10 @@ if __name__ == "__main__":
         model.load_state_dict(load_file(home / f"epoch-{epoch:05d}.safetensors"))
         test.append(accuracy(model, images[data.train_rows :], labels[data.train_rows :]))
     given.folder.mkdir(parents=True, exist_ok=True)
-    draw(given.images, epochs, history.loss, test, given.folder / "clean_resnet20.png")
+    name = "clean_resnet20" + ("" if given.rate == RATE else f"_{given.rate:g}")
+    draw(given.images, epochs, history.loss, test, given.folder / f"{name}.png")
     found = {
-        "images": given.images,
-        "rate": given.rate,
-        "batch": given.batch,
-        "peak": given.peak,
-        "wanted": WANTED,
-        "test accuracy": test,
-        "training loss": history.loss,
-    }
-    write_results("clean_resnet20", found, seconds=time.perf_counter() - start, folder=given.folder)
+        "images": given.images, "rate": given.rate, "device": given.device, "wanted": WANTED,
+        "test accuracy": test, "training loss": history.loss,
+    }  # fmt: skip
+    write_results(name, found, seconds=time.perf_counter() - start, folder=given.folder)

@@ -52,18 +52,21 @@ def looked_at(result: Result, work: Path, data: Cifar10) -> list[dict[str, Any]]
 
 
 def summary(found: dict[str, list[dict[str, Any]]], results: list[Result]) -> dict[str, Any]:
-    """At the last checkpoints, by recipe; and how the gap ranks what the images alone would find."""
+    """At the last checkpoints, by recipe; and how the gap ranks what mirror images alone add."""
     told: dict[str, Any] = {}
     for recipe in dict.fromkeys(result.unit.recipe for result in results):
         last = [found[r.unit.name][-1] for r in results if r.unit.recipe == recipe]
         told[recipe] = {name: interval([point["average precision"][name] for point in last]) for name in LINES}
         told[recipe]["gap"] = interval([gap(point) for point in last])
     points = [point for each in found.values() for point in each]
-    lost = [max(p["average precision"].values()) - p["average precision"][SUSPECT] for p in points]
-    told["rank correlation of the gap with what another view would add"] = float(
-        spearmanr([gap(p) for p in points], lost).statistic
+    told["rank correlation of the gap with what mirror images alone add"] = float(
+        spearmanr([gap(p) for p in points], [added(p) for p in points]).statistic
     )
     return told
+
+
+def added(point: dict[str, Any]) -> float:
+    return point["average precision"][ONLY] - point["average precision"][SUSPECT]
 
 
 def gap(point: dict[str, Any]) -> float:
@@ -79,8 +82,8 @@ def draw_lines(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
             values = [point["average precision"][name] for point in points]
             left.plot([p["epoch"] for p in points], values, color=color, ls=style, label=None if k else name)
     for points in found.values():
-        gained = [p["average precision"][ONLY] - p["average precision"][SUSPECT] for p in points]
-        right_ax.plot([gap(p) for p in points], gained, "o", color=VERMILLION if len(points) > 1 else BLUE, ms=5)
+        color = VERMILLION if len(points) > 1 else BLUE
+        right_ax.plot([gap(p) for p in points], [added(p) for p in points], "o", color=color, ms=5)
     right_ax.axhline(0, color=MUTED, lw=1, ls=":")
     left.set(xlabel="epoch of over-training", ylabel="average precision")
     right_ax.set(xlabel="agreement with labels: of images less of mirror images", ylabel="gained by mirror images only")

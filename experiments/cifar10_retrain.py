@@ -11,6 +11,7 @@ Writes results/cifar10_retrain.json.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -53,7 +54,8 @@ def cleaned(unit: Unit, home: Path, data: Cifar10, drawn: Drawn, device: str) ->
 
 def retrained(unit: Unit, data: Cifar10, left: Drawn, folder: Path, device: str) -> float:
     """Test accuracy, on all 10,000 test images, of the unit's network trained on what is left; kept in the folder."""
-    file = folder / "test.json"
+    digest = hashlib.blake2b(left.rows.tobytes() + left.labels.tobytes(), digest_size=6).hexdigest()
+    file = folder / f"test-{digest}.json"
     if not file.exists():
         train_unit(unit, folder, data, left, device)
         model = unit.model()
@@ -72,7 +74,7 @@ if __name__ == "__main__":
     parser.add_argument("--folder", type=Path, default=RESULTS)
     parser.add_argument("--device", default="cpu", help="where networks are trained and run: cpu, cuda")
     given = parser.parse_args()
-    start, found = time.perf_counter(), {}
+    start, found, devices = time.perf_counter(), {}, set[str]()
     torch.set_num_threads(1)
     data = cifar10(given.data, cache=given.work)
     for seed in given.seeds:
@@ -82,7 +84,13 @@ if __name__ == "__main__":
             folder = given.work / unit.name / "cleaned" / name.replace(" ", "-")
             left = Drawn(drawn.rows[rows], labels[rows], drawn.truth[rows], drawn.held_out)
             found.setdefault(name, []).append(retrained(unit, data, left, folder, given.device))
+            devices.add((folder / "device").read_text(encoding="ascii"))
             print(f"{unit.name}, {name}: {found[name][-1]:.4f}, {time.perf_counter() - start:,.0f} s", flush=True)
     gained = {name: interval(np.subtract(each, found["nothing"])) for name, each in found.items() if name != "nothing"}
-    told = {"seeds": given.seeds, "test accuracy": found, "gained over doing nothing": gained}
+    told = {
+        "seeds": given.seeds,
+        "trained on": sorted(devices),
+        "test accuracy": found,
+        "gained over doing nothing": gained,
+    }
     write_results("cifar10_retrain", told, seconds=time.perf_counter() - start, folder=given.folder)

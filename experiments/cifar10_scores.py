@@ -7,10 +7,12 @@ same embedding with λ2 by leave-one-out, "trimmed" that one fitted again withou
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +97,12 @@ def score_checkpoints(
 def scored(
     point: Checkpoint, labels: np.ndarray, truth: np.ndarray, *, home: Path, total: int, seed: int
 ) -> tuple[dict[str, Floats], dict[str, Any]]:
-    """`at_checkpoint`, and heads on cleaned labels at the last; kept in the folder, so that it is computed once."""
-    file = home / f"scores-{point.epoch:05d}.npz"
+    """`at_checkpoint`, and heads on cleaned labels at the last; kept in the folder, so that it is computed once for an
+    embedding, its labels and what there is of cleanlab."""
+    known = hashlib.blake2b(f"{SUSPECT} {seed} {find_spec('cleanlab') is not None}".encode(), digest_size=6)
+    for array in (point.H, point.mirrored, labels):
+        known.update(np.ascontiguousarray(array).data)
+    file = home / f"scores-{point.epoch:05d}-{known.hexdigest()}.npz"
     if not file.exists():
         scores, told = at_checkpoint(point, labels, seed=seed)
         if point.epoch == total:

@@ -64,15 +64,22 @@ def folder(tmp_path_factory) -> Path:
 
 def test_a_folder_of_images_is_audited(folder, tmp_path):
     network = ["--model", "nets:build", "--weights", "net.safetensors", "--l2", "1e-3"]
-    planned, audited, again, kept, sized = together(
+    planned, audited, again, kept, sized, mirrored, both = together(
         folder,
         ["audit", "images", *network, "--dry-run"],
         ["audit", "images", *network, "--out", str(tmp_path / "a")],
         ["audit", "images", *network, "--out", str(tmp_path / "b"), "--keep", "file", "--json"],
         ["audit", "images", *network, "--out", str(tmp_path / "c"), "--no-refit", "--damping", "1e-3"],
         ["audit", "images", "--model", "nets:small", "--l2", "1e-3", "--out", str(tmp_path / "d")],
+        ["audit", "images", *network, "--out", str(tmp_path / "e"), "--mirror-only"],
+        ["audit", "images", *network, "--out", str(tmp_path / "f"), "--mirror", "--mirror-only"],
     )
-    assert [end[0] for end in (planned, audited, again, kept, sized)] == [0] * 5, (planned, audited, again, kept, sized)
+    assert [end[0] for end in (planned, audited, again, kept, sized, mirrored)] == [0] * 6, (
+        planned,
+        audited,
+        kept,
+        sized,
+    )
     assert "40 × 8 columns" in planned[1]
     assert "network   its own head was at a gradient of" in audited[1]
     found = assay.load(tmp_path / "a")
@@ -81,6 +88,9 @@ def test_a_folder_of_images_is_audited(folder, tmp_path):
     assert strict_json(again[1])["fingerprint"] == found.info["fingerprint"]
     assert assay.load(tmp_path / "b").table.equals(found.table)
     assert assay.load(tmp_path / "c").info["damping"] == 1e-3
+    assert assay.load(tmp_path / "e").info["arguments"]["network"]["mirror"] == "only"
+    assert both[0] == 2
+    assert "give one of them" in both[2]
 
 
 def test_a_table_goes_through_a_network(folder, tmp_path):

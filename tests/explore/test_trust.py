@@ -148,13 +148,16 @@ def test_features_that_know_their_labels_are_told_by_held_out_samples():
 
 
 @pytest.mark.parametrize(
-    ("images", "mirrored", "samples", "verdict"),
-    [(0.71, 0.71, 1000, "trust"), (0.83, 0.70, 1000, "trust"), (0.85, 0.70, 20_000, "caution"),
-     (0.85, 0.70, 100, "trust"), (0.98, 0.46, 1000, "do not trust")],
-)  # fmt: skip
-def test_labels_known_by_heart(images, mirrored, samples, verdict):
-    check = by_heart(images, mirrored, samples)
+    ("images", "mirrored", "error", "verdict"),
+    [
+        (0.71, 0.71, 0.005, "trust"),
+        (0.83, 0.70, 0.02, "trust"),  # 0.13, of which 0.04 may be chance
+        (0.83, 0.70, 0.01, "caution"),
+        (0.99, 0.46, 0.015, "caution"),  # never more: a mirrored letter is another thing
+    ],
+)
+def test_labels_known_by_heart(images, mirrored, error, verdict):
+    check = by_heart(images, mirrored, error, 1000)
     assert check.verdict == verdict
-    error = np.sqrt((images * (1 - images) + mirrored * (1 - mirrored)) / samples)
     assert check.value == pytest.approx(images - mirrored - 2 * error)
     assert ('mirror="only"' in check.sentence) == (verdict != "trust")

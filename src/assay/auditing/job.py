@@ -21,6 +21,8 @@ from ..explore.planted import Flips
 from ..explore.trust import Trust, TrustReport
 from ..explore.unseen import by_heart
 from ..families import Family
+from ..features.agreement import agreement
+from ..features.encode import Encoded
 from ..features.network import TrainedLayer
 from ..head import Head
 from ..l2 import L2Path, LeaveOneOutPath, Rows
@@ -48,7 +50,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Job:
-    """The steps of one audit. A network's own `layer` is where the fit begins, or (`refit=False`) the head itself."""
+    """The steps of one audit. A network's own `layer` is where the fit begins, or (`refit=False`) the head itself;
+    `encoded` are its samples."""
 
     passes: Passes
     scan: Scan
@@ -59,6 +62,7 @@ class Job:
     encoder: Encoder | None
     layer: TrainedLayer | None = None
     trim: bool = True
+    encoded: Encoded | None = None
 
     def run(self, identity: dict[str, Any]) -> None:
         folder = self.passes.folder
@@ -209,8 +213,8 @@ class Job:
     def _trust(self, head: Head, sample: Sample) -> TrustReport:
         file = self.passes.folder.work / "trust.json"
         if not file.exists():
-            seen = None if self.layer is None else self.layer.agrees
-            further = [] if seen is None else [by_heart(seen.images, seen.mirrored, seen.samples)]
+            seen = None if self.encoded is None else agreement(self.encoded)
+            further = [] if seen is None else [by_heart(seen.images, seen.mirrored, seen.error, seen.samples)]
             with stage(self.passes.progress, "check trust", Trust().steps) as advance:
                 report = Trust(seed=self.seed, flips=Flips(trim=self._trims)).report(
                     head, sample.rows, sample.ids, further=further, advance=advance

@@ -23,6 +23,7 @@ from ..errors import (
     SourceError,
 )
 from ..families import check_name, family_of
+from ..features.encode import Encoded
 from ..features.keep import Encoding
 from ..features.network import Network, Ran, TrainedLayer
 from ..l2 import checked_damping, checked_l2
@@ -129,10 +130,11 @@ def audit(
         }  # fmt: skip
         trained: TrainedLayer | None = None
         ran: Ran | None = None
+        encoded: Encoded | None = None
         if network is not None:
             found = network.of(data, l2=l2, folder=folder.source, progress=progress, **columns)
             source, family, encoder, trained = found.source, found.family, found.encoder, found.layer
-            ran = found.run
+            ran, encoded = found.run, found.encoded
         else:
             source = open_source(
                 data, **columns, regression=None if family is None else family == "linear",
@@ -164,7 +166,7 @@ def audit(
             scan = passes.scan(None if trained is None else trained.at(chosen, recorded))
         _say_once(scan, source, dropped=trained is None or trained.refit)
         with folder.cleared_by(SeparableError, SingularCurvatureError, ConvergenceError):
-            Job(passes, scan, chosen, l2, standardize, seed, encoder, trained, trim).run(
+            Job(passes, scan, chosen, l2, standardize, seed, encoder, trained, trim, encoded).run(
                 {**identity, "source": folder.packed(spec_of(recorded, folder.source / "source.parquet"))}
             )
     return Audit.open(folder, temporary, source)

@@ -84,6 +84,8 @@ def audit(
         }
         shape = None if image_shape is None else _shape(image_shape)
         penalty = "auto" if l2 == "auto" else _number(l2)
+        if mirror and mirror_only:
+            raise typer.BadParameter("--mirror runs images as they are too, --mirror-only does not; give one of them")
         samples: Any = data
         if model is not None:
             network, samples = _network(model, weights, data, skip_corrupt=skip_corrupt)

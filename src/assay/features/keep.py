@@ -35,8 +35,9 @@ class Encoding:
       on the disk, else recomputed.
     - `batch`: samples at a time (a loader's own, where one is given).
     - `mirror`: True runs images as they are and mirrored, left to right, and the embedding is the mean of both. For a
-      network trained with flips: what a single view gets wrong by chance is less, at twice the time. "only" runs their
-      mirror images alone. For a network trained without flips that knows its images by heart: it has not seen those.
+      network trained with mirroring: what a single view gets wrong by chance is less, at twice the time. "only" runs
+      mirror images alone. For a network trained without that knows its images by heart: it has not seen those. None
+      says that a mirror image means something else, as of a letter: the trust report does not compare them then.
     """
 
     device: str | None = None
@@ -44,11 +45,11 @@ class Encoding:
     keep: str = "auto"
     budget: int = 1 << 30
     batch: int | None = None
-    mirror: bool | str = False
+    mirror: bool | str | None = False
 
     def __post_init__(self) -> None:
-        if self.mirror not in (True, False, "only"):
-            raise ShapeError(f'mirror={self.mirror!r} is not True, False or "only"')
+        if self.mirror not in (True, False, "only", None):
+            raise ShapeError(f'mirror={self.mirror!r} is not True, False, "only" or None')
         if self.precision not in ("fp32", "bf16"):
             raise ShapeError(f'precision={self.precision!r} is neither "fp32" nor "bf16"')
         if self.keep not in KEEP:

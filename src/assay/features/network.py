@@ -30,7 +30,6 @@ from ..sources.source import Source
 from ..sources.table import TableSource
 from ..sources.table_examples import TableExamples
 from ..trained import weights_of
-from .agreement import Agreement, agreement
 from .encode import Encoded
 from .keep import Encoding, keep
 from .split import Split, split
@@ -53,7 +52,6 @@ class TrainedLayer:
     penalize_bias: bool
     refit: bool
     both: bool
-    agrees: Agreement | None = None
 
     def fits(self, family: Family, vocabulary: tuple[Any, ...] | None) -> bool:
         """Whether its outputs are the classes (or targets) that occur, in their order."""
@@ -87,18 +85,19 @@ class Ran:
     layer: str
     precision: str
     batch: int
-    mirror: bool | str
+    mirror: bool | str | None
 
 
 @dataclass(frozen=True)
 class Networked:
-    """The embedding as a `source`, the `family` by name, what encodes, the layer it came before, and what was run."""
+    """The embedding as a `source`, the `family` by name, what encodes, the layer it came before, what ran, on what."""
 
     source: TableSource
     family: str
     encoder: Encoder
     layer: TrainedLayer
     run: Ran
+    encoded: Encoded
 
 
 @dataclass(frozen=True)
@@ -131,11 +130,11 @@ class Network:
         samples.check_unchanging()
         layer = self._layer(found, family, loss, l2)  # what is missing is said before the network runs
         source = keep(encoded, self.encoding, folder, progress)
-        layer = replace(layer, names=_names(layer.names, samples, source), agrees=agreement(encoded))
+        layer = replace(layer, names=_names(layer.names, samples, source))
         if layer.both or not layer.refit:
             _check_fits(layer, source)
         run = Ran(found.fingerprint(), found.layer, self.encoding.precision, samples.batch, self.encoding.mirror)
-        return Networked(source, family, _encoder(found), layer, run)
+        return Networked(source, family, _encoder(found), layer, run, encoded)
 
     def _check(self, l2: float | str) -> None:
         """Raises `ShapeError` for options that contradict each other."""

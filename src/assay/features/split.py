@@ -35,7 +35,7 @@ class Split:
     layer: str
     linear: nn.Linear
     half: bool = False
-    mirror: bool | str = False
+    mirror: bool | str | None = False
 
     @property
     def name(self) -> str:
@@ -87,7 +87,7 @@ class Split:
 
 
 def split(
-    model: nn.Module, inputs: Inputs, *, layer: str | None = None, half: bool = False, mirror: bool | str = False
+    model: nn.Module, inputs: Inputs, *, layer: str | None = None, half: bool = False, mirror: bool | str | None = False
 ) -> Split:
     """Finds the layer on a batch of inputs, or takes the one named `layer`.
 

@@ -96,7 +96,7 @@ def train(
     at_checkpoint: Callable[[int], None] = lambda epoch: None,
     advance: Callable[[], None] = lambda: None,
 ) -> History:
-    """Trains the model in place and says how it went; the same seed gives the same weights.
+    """Trains the model in place and says how it went; on the CPU the same seed gives the same weights.
 
     The order of samples and all that is drawn in an epoch (dropout, `augment(batch, generator)`) follow from the seed
     and the epoch alone, so that a training interrupted at any moment and started again with the same `folder` ends in

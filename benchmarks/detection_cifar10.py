@@ -20,6 +20,7 @@ from sklearn.metrics import average_precision_score
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "experiments"))
 from cifar10_results import NETWORKS, Result, interval, read_units  # pyright: ignore[reportMissingImports]
+from record import record
 
 from assay.auditing.ensemble import POWER
 
@@ -101,11 +102,10 @@ def main() -> dict[str, Any]:
     for result in results:
         groups.setdefault(condition(result), []).append(precisions(result))
     names = list(dict.fromkeys(name for group in groups.values() for found in group for name in found))
-    print("| score |" + "".join(f" {name} ({len(group)}) |" for name, group in groups.items()))
-    print("|---|" + "---:|" * len(groups))
-    for name in names:
-        row = (float(np.mean([found[name] for found in group if name in found])) for group in groups.values())
-        print(f"| {name} |" + "".join(f" {value:.3f} |" for value in row))
+    rows: list[list[Any]] = [
+        [name, *(f"{np.mean([found[name] for found in group if name in found]):.3f}" for group in groups.values())]
+        for name in names
+    ]
     told: dict[str, Any] = {}
     for name, group in groups.items():
         best = max(field_of(group[0]), key=lambda key: np.mean([found[key] for found in group]))
@@ -113,7 +113,24 @@ def main() -> dict[str, Any]:
             f"{ours} minus it": interval([found[ours] - found[best] for found in group])
             for ours in (OURS, BOTH, TRACE, f"{TRACE}, mirrored too")
         }
+    ahead = [
+        f"{name}: mislabeled_score minus {each['best of the field']}, {each[f'{OURS} minus it']['mean']:+.3f}."
+        for name, each in told.items()
+    ]
     told["several networks"] = joined(results)
+    joint = [
+        f"{name}: {len(each['networks'])} networks joined {each['last checkpoints']:.3f} (mirrored too "
+        f"{each['last checkpoints, mirrored too']:.3f}), anyone's best {each['best of one, each image once']:.3f}."
+        for name, each in told["several networks"].items()
+    ]
+    record(
+        "Flipped labels of CIFAR-10",
+        "Average precision at the last checkpoint, mean over the networks of a condition (how many: in brackets): "
+        "architecture, images, share of labels flipped. The means over checkpoints need several of them.",
+        ["score", *(f"{name} ({len(group)})" for name, group in groups.items())],
+        rows,
+        [*ahead, *joint],
+    )
     print(json.dumps(told, indent=1))
     return told
 

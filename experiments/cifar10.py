@@ -178,8 +178,14 @@ def run(unit: Unit, work: Path, data_path: Path | None, folder: Path, device: st
     table = pa.table(columns).replace_schema_metadata({"assay": json.dumps(told)})
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(target) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        write_scores(table, temporary)
     return f"{unit.name}: {trained:.0f} s trained, {told['scoring CPU seconds']:.0f} s scored"
+
+
+def write_scores(table: pa.Table, path: Path) -> None:
+    """Half-precision scores, their bytes apart: three quarters of what they take otherwise."""
+    halves = [column.name for column in table.schema if column.type == pa.float16()]
+    pq.write_table(table, path, compression="zstd", use_dictionary=False, use_byte_stream_split=halves)
 
 
 def train_unit(unit: Unit, home: Path, data: Cifar10, drawn: Drawn, device: str) -> None:

@@ -37,9 +37,9 @@ NEIGHBOURS = 20
 SUSPECT = "trimmed leave-one-out loss"
 """The score by which labels are cleaned."""
 BOTH = "trimmed leave-one-out loss, mirrored too"
-TRACED = (SUSPECT, BOTH, "refit leave-one-out loss", "trained loss")
+TRACED = (SUSPECT, BOTH, "trained loss")
 """Kept for every image at every checkpoint."""
-KEPT = ("refit Cook's distance", "trained Cook's distance", "AUM")
+KEPT = ("refit Cook's distance", "trained Cook's distance", "refit leave-one-out loss", "AUM")
 """Kept for every image at the last one."""
 FOLDS = 5
 

@@ -31,7 +31,9 @@ from assay.models.surrogate import surrogate
 PLACES = [Path(os.environ["ASSAY_DATA"])] if "ASSAY_DATA" in os.environ else []
 PLACES.append(Path(__file__).parent.parent.parent / "shared" / "data")
 PUBLISHED = next((place / "acasxu" for place in PLACES if (place / "acasxu").is_dir()), None)
-published = pytest.mark.skipif(PUBLISHED is None, reason="the published networks are not in ASSAY_DATA")
+published = pytest.mark.skipif(
+    PUBLISHED is None, reason="the published networks are neither in ASSAY_DATA nor in ../shared/data"
+)
 
 RHO = (0.0, 300.0, 600.0, 1500.0, 4000.0)
 HELD_OUT = ([3, 10, 18, 21, 33, 41, 48, 49], [7, 14, 16, 19, 20, 25, 33, 38])  # first of seeds 0 and 1, ever since

@@ -170,7 +170,7 @@ def test_folders_of_pictures(tmp_path):
     assert data.train == slice(0, TRAIN)
 
 
-@pytest.mark.skipif(REAL is None, reason="cifar10.parquet is not in ASSAY_DATA")
+@pytest.mark.skipif(REAL is None, reason="cifar10.parquet is neither in ASSAY_DATA nor in ../shared/data")
 def test_the_first_rows_of_the_real_file(tmp_path):
     assert REAL is not None
     whole = pq.read_table(REAL)

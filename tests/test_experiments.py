@@ -158,6 +158,13 @@ def test_cifar10_units_are_made_once_and_give_both_figures(tmp_path, monkeypatch
     assert all((tmp_path / f"{name}.png").stat().st_size > 20_000 for name in ("fig5", "fig6", "collapse"))
 
 
+def test_units_are_small_enough_to_be_kept():
+    """And hold no bytes a ranking does not need: 2 MiB at most, of 40,000 images too."""
+    units = sorted((EXPERIMENTS / "results" / "cifar10" / "units").glob("*.parquet"))
+    assert units
+    assert [unit.name for unit in units if unit.stat().st_size > 2 << 20] == []
+
+
 def test_intervals_cover_the_mean(monkeypatch):
     """95 % bootstrap intervals over 12 models: in 400 simulations the true mean is inside nearly as often."""
     interval = load("cifar10_results", monkeypatch).interval

@@ -127,4 +127,4 @@ def test_training_goes_on_where_it_stopped(made, tmp_path, monkeypatch):
     assert joined.epochs == whole.epochs == 4
     for one, other in zip(model.parameters(), apart.parameters(), strict=True):
         assert one.is_cuda
-        assert_close(one, other, rtol=1e-3, atol=1e-4)  # without the optimiser's state they are 1e-2 apart
+        assert_close(one, other, rtol=1e-3, atol=1e-4)  # without the optimiser's state they are 0.1 apart

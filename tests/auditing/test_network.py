@@ -558,7 +558,7 @@ def test_weights_that_are_not_this_networks(trained, tmp_path, monkeypatch):
 
 
 def test_a_lightning_module_is_a_module(trained, tmp_path):
-    lightning = pytest.importorskip("lightning")
+    lightning = pytest.importorskip("lightning", reason="lightning is not among what the tests install: run by hand")
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:

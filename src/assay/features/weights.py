@@ -15,7 +15,10 @@ from ..errors import SourceError
 
 _serialization: Any = serialization
 NEEDS_CODE: type[Exception] = _serialization.pickle.UnpicklingError
-"""What `torch.load(weights_only=True)` raises for a file that needs code; torch's name, as assay imports no pickle."""
+"""What `torch.load(weights_only=True)` raises for a file that needs code: pickle's own, without a public name in torch.
+
+Taken from there because assay imports no pickle, as a test enforces; to catch `Exception` would hide other faults.
+"""
 
 
 def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> nn.Module:

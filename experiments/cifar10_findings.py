@@ -177,6 +177,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=RESULTS)
     given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     units = chosen(read_units(), flips=FLIPPED, images=10_000, by_class=False)
     later = [r for r in units if r.unit.network != "resnet20" or (r.unit.recipe, r.unit.seed) not in SEEN]

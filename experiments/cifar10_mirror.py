@@ -99,6 +99,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, default=None, help="CIFAR-10, where ASSAY_DATA does not say it")
     parser.add_argument("--folder", type=Path, default=RESULTS)
     given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     torch.set_num_threads(1)
     cifar = cifar10(given.data, cache=given.work)

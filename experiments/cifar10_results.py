@@ -101,4 +101,6 @@ def figure_arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--drawn", action="store_true", help="train nothing")
     parser.add_argument("--units", type=Path, default=UNITS)
     parser.add_argument("--folder", type=Path, default=RESULTS)
-    return parser.parse_args()
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    return given

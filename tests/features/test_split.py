@@ -60,8 +60,11 @@ def test_any_architecture_is_split_and_left_as_it_was(widths, bias, norm, dropou
     assert torch.equal(model[-1].weight.grad, torch.ones_like(model[-1].weight))
     assert not embeddings.requires_grad
     model.eval()
-    with torch.no_grad():
-        assert_close(model[-1](embeddings.clone()), model(X))
+    with (
+        torch.no_grad()
+    ):  # batch by batch: a norm of two nearly equal values enlarges what rounding differs by in others
+        given, wanted = ([layer(part) for part in of.split(7)] for layer, of in ((model[-1], embeddings), (model, X)))
+        assert_close(torch.cat(given), torch.cat(wanted))
 
 
 class Custom(nn.Module):

@@ -18,14 +18,10 @@ import oracles
 from commands import together
 
 ASSAY = str(Path(sys.executable).with_name("assay"))
+"""As it is installed; the fixture below runs this, all else `together`, which saves each command the imports."""
+
 X, CODES = oracles.blobs(200, 4, 3, spread=0.6)
 Y = np.array(["ant", "bee", "cat"])[CODES]
-
-
-def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [ASSAY, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120, cwd=cwd
-    )
 
 
 def strict_json(text: str) -> Any:
@@ -38,7 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("cli")
     columns = {f"f{j}": X[:, j] for j in range(4)}
     pq.write_table(pa.table({**columns, "const": np.zeros(200), "kind of": Y}), home / "train.parquet")
-    done = run("audit", "train.parquet", "--label", "kind of", cwd=home)
+    command = [ASSAY, "audit", "train.parquet", "--label", "kind of"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=home)
     (home / "said.json").write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
     return home
 
@@ -62,11 +59,9 @@ def test_every_option_reaches_the_audit(folder: Path, tmp_path: Path):
     table = {"key": keys, "w": weights, "e": list(X), "f9": X[:, 0], "y": CODES > 0}
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
     common = ("--label", "y", "--id", "key", "--weight", "w", "--family", "logistic", "--l2", "0.01", "--seed", "4")
-    done = run(
-        "audit", tmp_path / "a.parquet", *common, "--embedding", "e", "--no-standardize", "--image-shape", "2,2",
-        "--workers", "1", "--no-trim", "--out", tmp_path / "out", "--json",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    options = ["--embedding", "e", "--no-standardize", "--image-shape", "2,2", "--workers", "1", "--no-trim", "--json"]
+    [(code, out, err)] = together(tmp_path, ["audit", "a.parquet", *common, *options, "--out", "out"])
+    assert code == 0, err
     audit = assay.load(tmp_path / "out")
     assert audit.info["arguments"] == {
         "family": "logistic", "l2": 0.01, "seed": 4, "shard_rows": 16384, "encoder": None, "standardize": False,
@@ -81,28 +76,27 @@ def test_every_option_reaches_the_audit(folder: Path, tmp_path: Path):
         head.leverage(X, CODES > 0, weights=weights).cooks_distance().numpy(),
         rtol=1e-9,
     )
-    said = strict_json(done.stdout)
+    said = strict_json(out)
     assert {"rows", "kinds", "l2", "trust", "reason", "path", "fingerprint"} <= set(said)
-    assert (said["rows"], said["l2"], said["path"]) == (200, 0.01, str(tmp_path / "out"))
+    assert (said["rows"], said["l2"], said["path"]) == (200, 0.01, "out")
 
 
 def test_several_targets_by_commas(tmp_path: Path):
     u, v = oracles.regression(200, 4, 2)[1].T
     pd.DataFrame({**{f"f{j}": X[:, j] for j in range(4)}, "u": u, "v": v}).to_csv(tmp_path / "a.csv", index=False)
-    done = run(
-        "audit", tmp_path / "a.csv", "--label", "u,v", "--features", "f0,f[12]", "--l2", "1", "--out", tmp_path / "out"
-    )
-    assert done.returncode == 0, done.stderr
+    options = ["--label", "u,v", "--features", "f0,f[12]", "--l2", "1", "--out", "out"]
+    [(code, _, err)] = together(tmp_path, ["audit", "a.csv", *options])
+    assert code == 0, err
     info = assay.load(tmp_path / "out").info
     assert info["targets"] == ["u", "v"]
     assert info["columns"] == ["f0", "f1", "f2"]
 
 
 def test_report(folder: Path):
-    done = run("report", "audit", cwd=folder)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "audit/report.html\n", "")
+    inside, named = together(folder, ["report", "audit"], ["report", "audit", "--to", "page.html"])
+    assert inside == (0, "audit/report.html\n", "")
     assert "<html" in (folder / "audit" / "report.html").read_text()[:300]
-    assert together(folder, ["report", "audit", "--to", "page.html"]) == [(0, "page.html\n", "")]
+    assert named == (0, "page.html\n", "")
     assert (folder / "page.html").exists()
 
 
@@ -140,9 +134,9 @@ def test_what_cannot_be_trusted_ends_with_3(tmp_path: Path):
 
 
 def test_the_demo_finds_its_own_flips(tmp_path: Path):
-    done = run("demo", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = re.search(r"planted   (\d+) of 90 flipped labels .* 90 suspects, (\d+) among", done.stdout)
+    [(code, out, err)] = together(tmp_path, ["demo"])
+    assert code == 0, err
+    found = re.search(r"planted   (\d+) of 90 flipped labels .* 90 suspects, (\d+) among", out)
     assert found
     assert 72 <= int(found[1]) <= int(found[2]) <= 90
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audit-digits"]

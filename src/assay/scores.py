@@ -36,6 +36,11 @@ class Scores:
     loss: Float[Tensor, " n"]
     loo_loss: Float[Tensor, " n"]
 
+    @property
+    def left_out_logits(self) -> Float[Tensor, "n K"]:
+        """`loo_logits`, the plain ones where a sample alone determines a parameter."""
+        return torch.where(self.loo_logits.isnan().any(1)[:, None], self.logits, self.loo_logits)
+
 
 def read_scores(
     family: Family,

@@ -30,7 +30,8 @@ UNITS = {
     "loo_margin": "leave-one-out logit of the given class minus the largest other, by that head; regression: −|t|, t "
     "the leave-one-out residual in standard deviations of the noise",
     "kind": "typical, mislabeled, under-represented or boundary",
-    "mislabeled_score": "L/(1 + L), L the leave-one-out loss by that head: 0–1, 0.5 at 1 nat",
+    "mislabeled_score": "L/(1 + L), L the leave-one-out loss by that head, other classes counted by how often they are "
+    "mistaken for the label: 0–1, 0.5 at 1 nat",
     "under_represented_score": "0–1, 0.5 at three times the mean logit variance",
     "boundary_score": "0–1, 0.5 where the second class is a third as probable as the first; 0 for regression",
     "is_label_issue": "the leave-one-out prediction disagrees with the given label (regression: |t| > 3)",

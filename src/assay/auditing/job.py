@@ -73,7 +73,11 @@ class Job:
         trimmed = trim(self.passes, head, curvature) if self._trims else Trimmed(head, curvature)
         head.save(folder.head)
         save_curvature(curvature, folder.curvature)
-        shards = self.passes.score(mean_logit_variance, noise, trained=self._beside(), judge=trimmed.weighing)
+        mistaken = trimmed.transitions(sample.positions, sample.rows) if self._trims else None
+        shards = self.passes.score(
+            mean_logit_variance, noise, trained=self._beside(), judge=trimmed.weighing,
+            log_relative=None if mistaken is None else mistaken.log_relative,
+        )  # fmt: skip
         trust = self._trust(head, sample)
         folder.finish(
             {
@@ -96,6 +100,7 @@ class Job:
                 "damping": head.damping,
                 "trained": self._told(),
                 "trimmed": trimmed.told() if self._trims else None,
+                "mistaken": None if mistaken is None else mistaken.told(head.class_names),
                 "sampled_rows": len(sample.positions),
                 "iterations": head.iterations,
                 "gradient_norm": head.gradient_norm,

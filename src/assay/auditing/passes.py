@@ -115,17 +115,19 @@ class Passes:
         *,
         trained: Head | None = None,
         judge: Weighing | None = None,
+        log_relative: Tensor | None = None,
     ) -> list[Path]:
         """Writes the score shards against the folder's head and curvature, and Cook's distance of a `trained` head.
 
-        Labels are judged by the folder's trimmed head where `judge` says whom it left out.
+        Labels are judged by the folder's trimmed head where `judge` says whom it left out, and by which classes are
+        mistaken for which (`log_relative`, see explore/transitions.py).
         """
         beside: tuple[Path, Path] | None = None
         if trained is not None:
             beside = (self.folder.work / "trained.safetensors", self.folder.work / "trained_curvature.safetensors")
             trained.save(beside[0])
             save_curvature(trained.curvature_from(self.moments(trained).curvature), beside[1])
-        context = (self.folder, mean_logit_variance, noise, beside, judge)
+        context = (self.folder, mean_logit_variance, noise, beside, judge, log_relative)
         outputs = [self.folder.shard(k) for k in range(len(self.ranges))]
         pairs = zip(self.ranges, outputs, strict=True)
         return self._run([Task(_score_task, (self.source, *span, *context), output) for span, output in pairs], "score")
@@ -204,6 +206,7 @@ def _score_task(
     noise: Tensor | None,
     beside: tuple[Path, Path] | None,
     judge: Weighing | None,
+    log_relative: Tensor | None,
     temporary: Path,
 ) -> None:
     head, curvature = load_state(folder.head, folder.curvature)
@@ -218,8 +221,9 @@ def _score_task(
             w = judge.weights(batch, start)
             judged = read_scores(head.family, trimmed[1], trimmed[0].V, H, batch.y, w)
         kinds = tell_kinds(
-            head.family, scores, batch.y, mean_logit_variance=mean_logit_variance, noise=noise, judge=judged
-        )
+            head.family, scores, batch.y, mean_logit_variance=mean_logit_variance, noise=noise, judge=judged,
+            log_relative=log_relative,
+        )  # fmt: skip
         table = score_table(batch, start, head.family, scores, kinds, head.vocabulary)
         if trained is not None:
             other, curved = trained

@@ -1,4 +1,4 @@
-"""The trimmed head of an audit: which samples it leaves out, told in passes over the source."""
+"""How an audit judges labels: the trimmed head, told in passes over the source, and which classes are mistaken."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from torch import Tensor
 
 from ..curvature.dense import Curvature
 from ..engine import atomic
+from ..explore.transitions import Transitions, transitions_of
 from ..explore.trim import BINS, ROUNDS, find_suspects, fit_again
 from ..head import Head
+from ..l2 import Rows
+from ..scores import read_scores
 from .passes import Passes, at_weights, save_curvature
 from .weighing import Weighing
 
@@ -31,6 +34,12 @@ class Trimmed:
     def told(self) -> dict[str, Any]:
         rate = 0.0 if self.weighing is None else self.weighing.suspects.flip_rate
         return {"flip_rate": rate, "weight": self.weight}
+
+    def transitions(self, positions: list[int], rows: Rows) -> Transitions:
+        """Which classes are mistaken for which, told from a sample: the rows at these positions of the source."""
+        w = rows.w if self.weighing is None else self.weighing.weights_at(np.array(positions), rows.y, rows.w)
+        scores = read_scores(self.head.family, self.curvature, self.head.V, rows.H, rows.y, w)
+        return transitions_of(self.head.family, scores, rows.y, rows.w)
 
 
 def trim(passes: Passes, head: Head, curvature: Curvature) -> Trimmed:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..explore.trim import Suspects
@@ -23,6 +24,11 @@ class Weighing:
 
     def weights(self, batch: Batch, first: int) -> Float[Tensor, " b"]:
         """Of the batch that begins at row `first`."""
-        held = np.load(self.bins, mmap_mode="r")[first : first + len(batch.w)]
-        suspected = self.suspects.among(torch.from_numpy(held.astype(np.int64)), batch.y)
-        return torch.where(suspected, 0.0, batch.w)
+        return self.weights_at(slice(first, first + len(batch.w)), batch.y, batch.w)
+
+    def weights_at(
+        self, positions: slice | NDArray[np.int64], y: Int64[Tensor, " b"], w: Float[Tensor, " b"]
+    ) -> Float[Tensor, " b"]:
+        """Of the rows at these positions, whose labels and weights are given."""
+        held = np.load(self.bins, mmap_mode="r")[positions]
+        return torch.where(self.suspects.among(torch.from_numpy(held.astype(np.int64)), y), 0.0, w)

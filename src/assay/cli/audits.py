@@ -256,13 +256,9 @@ def _print_plan(expected: Plan, *, as_json: bool) -> None:
 
 
 def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def print_summary(
@@ -278,6 +274,8 @@ def print_summary(
         f"{info['kinds'].get(kind, 0):,} {kind}" for kind in ("mislabeled", "under-represented", "boundary")
     )
     print(f"suspects  {kinds}")
+    for pair in info.get("mistaken") or []:
+        print(f"mistaken  {pair['rate']:.1%} of {pair['true']} are labelled {pair['given']}")
     if trained := info.get("trained"):
         ratio = trained["gradient_norm"] / trained["gradient_scale"]
         print(f"network   its own head was at a gradient of {ratio:.1e} of its scale")

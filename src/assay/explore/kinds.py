@@ -6,8 +6,10 @@ The paper (Picard et al.) names the three reasons and leaves telling them apart 
 | kind              | what is measured                                        | score         | 0.5 at           |
 |-------------------|---------------------------------------------------------|---------------|------------------|
 | mislabeled        | `L`, the leave-one-out loss under the trimmed head (see | `L / (1 + L)` | 1 nat            |
-|                   | trim.py; regression: that of the target over its noise, |               |                  |
-|                   | under the head of all samples, so that it is in nats)   |               |                  |
+|                   | trim.py), classes counted by how often they are         |               |                  |
+|                   | mistaken for the label (see transitions.py; regression: |               |                  |
+|                   | that of the target over its noise, under the head of    |               |                  |
+|                   | all samples, so that it is in nats)                     |               |                  |
 | under-represented | `q`, the logit variance over its mean                   | `q / (q + 3)` | 3 times the mean |
 | boundary          | `p₁ ≥ p₂`, the two largest leave-one-out probabilities  | `2p₂/(p₁+p₂)` | p₂ a third of p₁ |
 
@@ -26,6 +28,7 @@ from torch import Tensor
 
 from ..families import Family
 from ..scores import Scores
+from .transitions import label_loss
 
 KINDS = ("typical", "mislabeled", "under-represented", "boundary")
 THIN = 3.0
@@ -42,7 +45,8 @@ class Kinds:
     - `confidence`: that class's probability; for regression how surely the target is off, `2Φ(|t|) − 1` with t the
       leave-one-out residual in standard deviations of the noise (the largest over the outputs).
     - `margin`: leave-one-out logit of the given class minus the largest other one (regression: `−|t|`).
-    - `label_score`: `exp(−L)`, the leave-one-out probability of the given label: low where bad, cleanlab's convention.
+    - `label_score`: the leave-one-out probability of the given label (regression: `exp(−L)`): low where bad, cleanlab's
+      convention.
     - `kind`: index into `KINDS`.
     """
 
@@ -65,19 +69,20 @@ def tell_kinds(
     mean_logit_variance: float,
     noise: Float[Tensor, " outputs"] | None = None,
     judge: Scores | None = None,
+    log_relative: Float[Tensor, "C C"] | None = None,
 ) -> Kinds:
     """The three scores and the kind of each sample. `noise` is the standard deviation of each regression target.
 
-    The label is judged by the leave-one-out logits of `judge`, the scores under a trimmed head, where there is one.
+    The label is judged by the leave-one-out logits of `judge`, the scores under a trimmed head, where there is one, and
+    by `Transitions.log_relative`, where some classes are mistaken for some more than others are.
     """
     sole = scores.loo_logits.isnan().any(1)
-    label_from = judge or scores
-    alone = label_from.loo_logits.isnan().any(1)
-    z = torch.where(alone[:, None], label_from.logits, label_from.loo_logits)
+    z = (judge or scores).left_out_logits
     q = scores.logit_variance / mean_logit_variance
     thin = torch.where(sole, 1.0, q / (q + THIN))
     label = _judged(family, z, y, noise)
-    wrong = label.loss / (1 + label.loss)
+    doubt = label.loss if log_relative is None else label_loss(classwise(family, z), y, log_relative)
+    wrong = doubt / (1 + doubt)
     mislabeled = label.issue & (wrong >= 0.5) & (label.toss_up < 0.5)
     kind = torch.zeros(len(z), dtype=torch.int64)
     kind[label.toss_up >= 0.5] = KINDS.index("boundary")
@@ -127,7 +132,7 @@ def _judged(family: Family, z: Tensor, y: Tensor, noise: Tensor | None) -> _Labe
 def _classes(family: Family, z: Float[Tensor, "n K"], y: Int64[Tensor, " n"]) -> _Label:
     p = family.probabilities(z)
     top, which = p.topk(2, dim=1)
-    full = family.expand(z) if family.C > 1 else torch.cat([-z, z], 1) / 2
+    full = classwise(family, z)
     own = full.gather(1, y[:, None])
     others = full.scatter(1, y[:, None], float("-inf")).amax(1)
     return _Label(
@@ -138,6 +143,11 @@ def _classes(family: Family, z: Float[Tensor, "n K"], y: Int64[Tensor, " n"]) ->
         toss_up=2 * top[:, 1] / (top[:, 0] + top[:, 1]),
         issue=which[:, 0] != y,
     )
+
+
+def classwise(family: Family, z: Float[Tensor, "n K"]) -> Float[Tensor, "n classes"]:
+    """Logits of the classes, the two of a logistic head half its own apart from zero."""
+    return family.expand(z) if family.C > 1 else torch.cat([-z, z], 1) / 2
 
 
 def _targets(z: Float[Tensor, "n K"], y: Float[Tensor, "n K"], noise: Float[Tensor, " K"]) -> _Label:

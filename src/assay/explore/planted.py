@@ -15,6 +15,7 @@ from ..l2 import Rows
 from ..newton import Fit
 from ..scores import read_scores
 from .kinds import Kinds, robust_noise, tell_kinds
+from .transitions import transitions_of
 from .trim import judge
 
 GROSS = 3.0  # how many times the noise a planted error of a target is, at least: less could not be told from noise
@@ -44,7 +45,7 @@ class Planted:
 class Flips:
     """A `share` of the labels (at least `least`, at most a tenth), planted `repeats` times by `seed`.
 
-    They are sought as an audit does, by the trimmed head where it does `trim`.
+    They are sought as an audit does: where it does `trim`, by the trimmed head and by which classes are mistaken.
     """
 
     share: float = 0.02
@@ -121,5 +122,11 @@ def _mislabeled(head: Head, rows: Rows, start: Tensor, *, trim: bool) -> tuple[K
     scores = read_scores(head.family, fit.curvature, fit.V, rows.H, rows.y, rows.w)
     noise = None if head.family.classifies else robust_noise(scores.loo_logits - rows.y)
     mean = float(scores.logit_variance.mean())
-    judged = judge(head, rows, fit.V, fit.curvature) if trim and head.family.classifies else None
-    return tell_kinds(head.family, scores, rows.y, mean_logit_variance=mean, noise=noise, judge=judged), noise
+    judged, mistaken = None, None
+    if trim and head.family.classifies:
+        judged = judge(head, rows, fit.V, fit.curvature)
+        mistaken = transitions_of(head.family, judged, rows.y, rows.w).log_relative
+    kinds = tell_kinds(
+        head.family, scores, rows.y, mean_logit_variance=mean, noise=noise, judge=judged, log_relative=mistaken
+    )
+    return kinds, noise

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..curvature.dense import Curvature
 from ..engine import Progress, atomic, stage
 from ..errors import OutputError, ShapeError, SourceError
 from ..evaluating import weights_digest
@@ -34,6 +35,8 @@ from ..l2 import Rows, checked_damping
 from ..scores import Scores
 from ..sources.identity import ids_of_type
 from ..sources.samples import whole
+from .kinds import classwise
+from .transitions import label_loss, transitions_of
 from .trim import judge
 
 STEPS = b"assay.trace"  # in the schema metadata: what is known of each step
@@ -45,8 +48,8 @@ class Trace:
     """The influence of every sample at every step.
 
     - `table`: one row a sample and step, `step` int64, `id`, `cooks_distance` (nats × N, ≥ 0, as `Leverage` gives it),
-      `loss`, `loo_loss` and `label_loss` (nats; the last is `loo_loss` of the trimmed head where a refitted one judges
-      classes, see explore/trim.py), step after step in the order of the samples.
+      `loss`, `loo_loss` and `label_loss` (nats; the last is what an audit's `mislabeled_score` is made of where a
+      refitted head judges classes, see explore/kinds.py), step after step in the order of the samples.
     - `steps`: one row a step: `step`, mean `loss`, `loo_accuracy` (of leave-one-out predictions; NaN for a regression),
       `held_out_accuracy` (that of the samples of weight zero; null without), `gradient_norm` and `gradient_scale` of
       the objective at the head, its `l2` and `damping`.
@@ -164,7 +167,7 @@ def _at(step: int, network: Network, data: Any, l2: float | str, columns: dict[s
     numbers = {name: pa.array(getattr(scores, name).numpy()) for name in ("cooks_distance", "loss", "loo_loss")}
     numbers["label_loss"] = numbers["loo_loss"]
     if found.layer.refit and head.family.classifies:
-        numbers["label_loss"] = pa.array(judge(head, rows, head.V, curvature).loo_loss.numpy())
+        numbers["label_loss"] = pa.array(_label_loss(head, rows, curvature).numpy())
     table = pa.table({"step": pa.array(np.full(len(batch.ids), step)), "id": batch.ids, **numbers})
     named = ("gradient_norm", "gradient_scale", "l2", "damping")
     mean = float(rows.w @ scores.loss) / float(rows.w.sum())
@@ -173,6 +176,15 @@ def _at(step: int, network: Network, data: Any, l2: float | str, columns: dict[s
     told["held_out_accuracy"] = None if math.isnan(held) else held
     told |= {name: float(getattr(head, name)) for name in named}
     return Trace(table, pa.Table.from_pylist([told]))
+
+
+def _label_loss(head: Head, rows: Rows, curvature: Curvature) -> Tensor:
+    """What an audit's `mislabeled_score` is made of, in nats."""
+    judged = judge(head, rows, head.V, curvature)
+    mistaken = transitions_of(head.family, judged, rows.y, rows.w).log_relative
+    if mistaken is None:
+        return judged.loo_loss
+    return label_loss(classwise(head.family, judged.loo_logits), rows.y, mistaken)
 
 
 def _accuracy(family: Family, scores: Scores, rows: Rows, weights: Tensor) -> float:

@@ -1,0 +1,195 @@
+"""Which classes are mistaken for which, against the likelihood written out, and in an audit."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score
+
+import assay
+from assay.explore.transitions import LEAST, _Mixture, evidence, find_transitions, label_loss
+from assay.explore.trim import judge
+from assay.l2 import Rows
+
+
+def drawn(n: int = 3_000, classes: int = 4, seed: int = 0):
+    """Probabilities, and clean labels drawn from them."""
+    g = np.random.default_rng(seed)
+    p = np.exp(3 * g.normal(size=(n, classes)))
+    p /= p.sum(1, keepdims=True)
+    return torch.from_numpy(p), (p.cumsum(1) < g.random(n)[:, None]).sum(1), g
+
+
+def mistaken(share: float = 0.2, **how):
+    """A share of class 2 is called 0."""
+    p, clean, g = drawn(**how)
+    return p, torch.from_numpy(np.where((clean == 2) & (g.random(len(clean)) < share), 0, clean)), clean
+
+
+def ones(y):
+    return torch.ones(len(y), dtype=torch.float64)
+
+
+def likelihood(p, y, T):
+    return float((p * T[:, y].T).sum(1).log().sum())
+
+
+def matrix(rho: float, own: dict[tuple[int, int], float], classes: int):
+    T = torch.full((classes, classes), rho / (classes - 1), dtype=torch.float64)
+    for (i, k), rate in own.items():
+        T[i, k] += rate
+    T.fill_diagonal_(0.0)
+    return T + torch.diag(1 - T.sum(1))
+
+
+def test_the_rates_are_the_likeliest():
+    p, y, _ = mistaken()
+    special = torch.zeros(4, 4, dtype=torch.bool)
+    special[2, 0] = special[1, 3] = True
+    found = _Mixture(p, y, ones(y), special).climb(1e-2, torch.where(special, 1e-2, 0.0).double())
+
+    def unlikely(x):
+        return -likelihood(p, y, matrix(x[0], {(2, 0): x[1], (1, 3): x[2]}, 4))
+
+    best = minimize(unlikely, [0.01, 0.1, 0.01], bounds=[(1e-9, 0.3)] * 3, method="L-BFGS-B")
+    assert likelihood(p, y, found.matrix()) >= -best.fun - 1e-2  # where a step gains less than 1e-4 nats, few are left
+    assert float(found.matrix()[2, 0]) == pytest.approx(best.x[1] + best.x[0] / 3, rel=0.02)
+    torch.testing.assert_close(found.matrix().sum(1), torch.ones(4, dtype=torch.float64))
+    assert (found.matrix() >= 0).all()
+
+
+def test_a_gain_is_that_of_the_likelihood():
+    p, y, _ = mistaken(n=400)
+    model = _Mixture(p, y, ones(y), torch.zeros(4, 4, dtype=torch.bool)).climb(1e-2, torch.zeros(4, 4).double())
+    gains, before = model.gains(), likelihood(p, y, model.matrix())
+    for i, k in [(2, 0), (1, 3), (0, 2)]:
+        tried = [likelihood(p, y, matrix(model.rho, {(i, k): rate}, 4)) for rate in np.geomspace(1e-3, 0.5, 200)]
+        # sixteen rates stand for all: the best of these is at most a fifth from the best rate there is
+        assert max(tried) - before == pytest.approx(float(gains[i, k]), abs=0.05 * abs(max(tried) - before) + 1e-3)
+        assert float(gains[i, k]) <= max(tried) - before + 1e-3
+
+
+def test_a_pair_that_is_mistaken_is_found_and_its_flips_come_first():
+    for seed in range(3):
+        p, y, clean = mistaken(seed=seed)
+        wrong = y.numpy() != clean
+        found = find_transitions(p, y, ones(y))
+        assert found.pairs == ((2, 0),)
+        assert float(found.rates[2, 0]) == pytest.approx(wrong.sum() / (clean == 2).sum(), rel=0.25)
+        assert found.log_relative is not None
+        doubt = label_loss(p.log(), y, found.log_relative)
+        plain = -p.log().gather(1, y[:, None])[:, 0]
+        assert average_precision_score(wrong, doubt) > average_precision_score(wrong, plain) + 0.1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05])
+def test_without_such_pairs_labels_are_judged_by_their_loss(share: float):
+    """Clean labels, and labels flipped to any other class alike: hardly a pair in ten data sets stands out."""
+    pairs = 0
+    for seed in range(10):
+        p, clean, g = drawn(seed=seed)
+        flipped = g.random(len(clean)) < share
+        y = torch.from_numpy(np.where(flipped, (clean + g.integers(1, 4, len(clean))) % 4, clean))
+        found = find_transitions(p, y, ones(y))
+        pairs += len(found.pairs)
+        assert found.pairs or found.log_relative is None
+        off = found.rates[~torch.eye(4, dtype=torch.bool)]
+        assert float(off.sum() / 4) == pytest.approx(share, abs=0.02)
+    assert pairs <= 2
+
+
+def test_doubt_is_the_odds_of_a_wrong_label():
+    p, y, _ = mistaken(n=300)
+    found = find_transitions(p, y, ones(y))
+    T, rows = found.rates.clamp(min=1 / (300 * 3)), torch.arange(300)  # one flip over all pairs, at least
+    wrong = (p * T[:, y].T).index_put((rows, y), torch.zeros(300).double()).sum(1) / p[rows, y]
+    off = T.clone().fill_diagonal_(0.0)
+    assert found.log_relative is not None
+    torch.testing.assert_close(label_loss(p.log(), y, found.log_relative), torch.log1p(wrong / off.max()))
+    even = torch.zeros(4, 4, dtype=torch.float64)
+    torch.testing.assert_close(label_loss(p.log(), y, even), -p[rows, y].log())
+
+
+def test_rows_count_by_their_weight_in_any_order():
+    p, y, _ = mistaken(n=900)
+    w = torch.where(torch.arange(900) % 3 == 0, 2.0, 1.0).double()
+    w[700:] = 0.0
+    one = find_transitions(p, y, w)
+    rows = torch.cat([torch.arange(700), torch.arange(0, 700, 3)])
+    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
+    two = find_transitions(p[rows], y[rows], ones(rows))
+    assert one.pairs == two.pairs == ((2, 0),)
+    assert one.samples == two.samples
+    torch.testing.assert_close(one.rates, two.rates, rtol=1e-9, atol=1e-12)
+
+
+def test_labels_that_no_probability_allows_and_classes_without_samples():
+    p = torch.tensor([[1.0, 0.0, 0.0]] * 40 + [[0.0, 1.0, 0.0]] * 40, dtype=torch.float64)
+    y = torch.tensor([0] * 30 + [1] * 10 + [1] * 40)
+    found = find_transitions(p, y, ones(y))
+    assert found.pairs == ((0, 1),)
+    assert float(found.rates[0, 1]) == pytest.approx(0.25, abs=1e-2)
+    assert torch.isfinite(found.rates).all()
+    assert found.log_relative is not None
+    assert torch.isfinite(found.log_relative).all()
+
+
+def test_more_pairs_to_choose_from_need_more_evidence():
+    assert [evidence(C) for C in (2, 3)] == [LEAST, LEAST]
+    assert evidence(10) == pytest.approx(np.log(90))
+
+
+def digits_mistaken(seed: int = 0):
+    """Digits of which a third of the eights are called three."""
+    X, clean = load_digits(return_X_y=True)
+    g = np.random.default_rng(seed)
+    y = np.where((clean == 8) & (g.random(len(clean)) < 1 / 3), 3, clean)
+    return X[:, X.std(0) > 0], y, clean
+
+
+def test_an_audit_says_which_classes_are_mistaken():
+    X, y, clean = digits_mistaken()
+    wrong = y != clean
+    names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    audit = assay.audit((X, names[y]), l2=1e-2, shard_rows=500)
+    assert [(pair["true"], pair["given"]) for pair in audit.info["mistaken"]] == [("eight", "three")]
+    assert 0.05 < audit.info["mistaken"][0]["rate"] < 1 / 3  # the head was fitted to the flips: too low
+    others = assay.audit((X, names[y]), l2=1e-2, shard_rows=1_000, trim=False)
+    assert others.info["mistaken"] is None
+    first, plain = (a.table["mislabeled_score"].to_numpy() for a in (audit, others))
+    assert average_precision_score(wrong, first) > average_precision_score(wrong, plain)
+
+    codes = np.unique(names[y], return_inverse=True)[1]
+    head = assay.Head.fit(X, codes, l2=1e-2)
+    leverage = head.leverage(X, codes)
+    judged = judge(head, Rows(leverage.H, leverage.y, leverage.w), leverage.V, leverage.curvature)
+    p = head.family.probabilities(judged.left_out_logits)
+    found = find_transitions(p, leverage.y, ones(codes))
+    assert found.log_relative is not None
+    doubt = label_loss(p.log(), leverage.y, found.log_relative).numpy()
+    np.testing.assert_allclose(first, doubt / (1 + doubt), rtol=1e-5)
+    np.testing.assert_allclose(
+        audit.table["label_score"].to_numpy(), p.gather(1, leverage.y[:, None])[:, 0].numpy(), rtol=1e-5
+    )
+
+
+def test_two_classes_of_a_logistic_head():
+    g = np.random.default_rng(0)
+    X = g.normal(size=(2_000, 3))
+    clean = (X[:, 0] + 0.2 * g.normal(size=2_000) > 0).astype(int)
+    y = np.where((clean == 1) & (g.random(2_000) < 0.2), 0, clean)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", assay.AssayWarning)
+        audits = [assay.audit((X, y), family=family, l2=1e-3) for family in ("logistic", "softmax")]
+    for audit in audits:
+        assert [(pair["true"], pair["given"]) for pair in audit.info["mistaken"]] == [(1, 0)]
+    ranks = [audit.table["mislabeled_score"].to_numpy().argsort()[-200:] for audit in audits]
+    assert len(set(ranks[0]) & set(ranks[1])) > 180
+
+
+def test_a_regression_mistakes_no_class():
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    assert assay.audit((X, X @ np.arange(3.0)), family="linear", l2=1e-3).info["mistaken"] is None

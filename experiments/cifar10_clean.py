@@ -2,8 +2,8 @@
 
     python experiments/cifar10_clean.py --work ../cifar10-work     # about 50 CPU minutes; goes on where it was stopped
 
-Its test accuracy after each epoch of the one-cycle recipe is to reach 87 %. With fewer `--images` the rest of the training
-images are judged instead, by which a recipe can be chosen without a look at the test images.
+Its test accuracy after each epoch of the one-cycle recipe is to reach 87 %. With fewer `--images` the rest of the
+training images are judged instead, by which a recipe can be chosen without a look at the test images.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ if __name__ == "__main__":
     recipe = replace(recipe, lr=given.rate, batch_size=given.batch, options=options, schedule=one_cycle(given.peak))
     history = train(
         model, images[: given.images], labels[: given.images], recipe, folder=home, prepare=normalise,
-        augment=crop_and_flip(given.padding), advance=lambda: print(f"{time.perf_counter() - start:,.0f} s", flush=True),
+        augment=crop_and_flip(given.padding),
+        advance=lambda: print(f"{time.perf_counter() - start:,.0f} s", flush=True),
     )  # fmt: skip
     judged = slice(given.images, data.train_rows) if given.images < data.train_rows else slice(data.train_rows, None)
     test: list[float] = []

@@ -40,25 +40,28 @@ RATES = torch.logspace(-3, math.log10(0.5), 16, dtype=torch.float64)
 """Rates at which a pair is tried."""
 STEPS, SETTLED = 500, 1e-4  # of expectation and maximisation, which ends when it gains less than so many nats
 FIRST = 1e-2  # the rates it begins with
+FLIPS = 0.5
 
 
 @dataclass(frozen=True)
 class Transitions:
     """`T[i, y]`, the probability that a sample of class i has the label y, and the `pairs` (i, y) with a rate of their
-    own, the most frequent first; `samples` is the weight it was told from."""
+    own, the most frequent first; `class_weight` is the weight of the samples with each label."""
 
     rates: Float[Tensor, "C C"]
     pairs: tuple[tuple[int, int], ...]
-    samples: float
+    class_weight: Float[Tensor, " C"]
 
     @cached_property
     def log_relative(self) -> Float[Tensor, "C C"] | None:
-        """`log(T_iy / max_{j≠k} T_jk)`, zero on the diagonal; None where no pair stands out. A pair that was never
-        seen counts as if one flip were spread over all pairs."""
+        """`log(T_iy / max_{j≠k} T_jk)`, zero on the diagonal; None where no pair stands out.
+
+        Of no pair less than half a flip was seen (Jeffreys' prior): those that were not taken in may have some.
+        """
         if not self.pairs:
             return None
-        C = len(self.rates)
-        off = self.rates.clamp(min=1 / (self.samples * (C - 1))).fill_diagonal_(0.0)
+        least = FLIPS / self.class_weight.clamp(min=1.0)
+        off = torch.maximum(self.rates, least[:, None]).fill_diagonal_(0.0)
         return (off / off.max()).fill_diagonal_(1.0).log()
 
     def told(self, names: Sequence[Any]) -> list[dict[str, Any]]:
@@ -94,7 +97,7 @@ def find_transitions(p: Float[Tensor, "n C"], y: Int64[Tensor, " n"], w: Float[T
         start = torch.where(special & (model.own == 0), FIRST / C, model.own)
         model = _Mixture(p, y, w, special).climb(max(model.rho, FIRST / C), start)
     order = sorted(map(tuple, special.nonzero().tolist()), key=lambda pair: -float(model.own[pair]))
-    return Transitions(model.matrix(), tuple(order), float(w.sum()))
+    return Transitions(model.matrix(), tuple(order), torch.bincount(y, weights=w, minlength=C))
 
 
 def evidence(classes: int) -> float:

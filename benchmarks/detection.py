@@ -1,8 +1,8 @@
 """Which score finds planted label errors best, and how soon?
 
 Seven data sets, 1 % and 5 % of the labels flipped uniformly or to the next class, 10 seeds. Ours read one fit of the
-head, `mislabeled_score`, as an audit makes it, that of the trimmed head; cleanlab reads 5-fold probabilities of the same
-head, λ2 chosen on each fold over the same path.
+head, `mislabeled_score`, as an audit makes it, that of the trimmed head; cleanlab reads 5-fold probabilities of the
+same head, λ2 chosen on each fold over the same path.
 
     python benchmarks/detection.py [--seeds 10] [--sets digits wine …]
 
@@ -235,7 +235,7 @@ if __name__ == "__main__":
         [
             f"mislabeled_score minus {best}, average precision: {interval(ahead)}; minus plain loss: "
             f"{interval(of('mislabeled_score', 'AP') - of('plain loss', 'AP'))}.",
-            f"cleanlab's time over ours (5 fits against one, its leverage and the trimmed head's, λ2 chosen in each): median "
+            f"cleanlab's time over ours (5 fits, λ2 chosen in each, against one and the trimmed head): median "
             f"{np.median(ratios):.1f}, {min(ratios):.1f} to {max(ratios):.1f} over the settings.",
             "k-NN disagreement (10 neighbours, standardised columns) is left out, also of its means, for 100,000 rows.",
         ],

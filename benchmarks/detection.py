@@ -97,7 +97,7 @@ def ours(X: np.ndarray, y: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
     scores = leverage.scores
     judged = judge(head, Rows(leverage.H, leverage.y, leverage.w), leverage.V, leverage.curvature)
     mistaken = transitions_of(head.family, judged, leverage.y, leverage.w).log_relative
-    doubt = judged.loo_loss
+    doubt = head.family.loss(judged.left_out_logits, leverage.y)
     if mistaken is not None:
         doubt = label_loss(classwise(head.family, judged.left_out_logits), leverage.y, mistaken)
     seconds = time.perf_counter() - start

@@ -45,7 +45,7 @@ def compare(unit: Unit, home: Path, data: Cifar10) -> dict[str, Any]:
     judge = judged(head, leverage)
     mistaken = transitions_of(head.family, judge, y, leverage.w)
     plain, relative = judge.loo_loss, mistaken.log_relative
-    counted = plain if relative is None else label_loss(classwise(head.family, judge.loo_logits), y, relative)
+    counted = plain if relative is None else label_loss(classwise(head.family, judge.left_out_logits), y, relative)
     scores |= {"trimmed leave-one-out loss": plain.numpy(), "mislabeled_score": counted.numpy()}
     flips = np.zeros((10, 10), dtype=int)
     np.add.at(flips, (drawn.truth, drawn.labels), 1)

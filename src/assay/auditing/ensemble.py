@@ -30,7 +30,7 @@ class Ensemble:
 
     - `table`: one row a sample, in the order of the first member: `id`, `given_label` and `suggested_label` (that of
       most audits, the mean for a regression; null where there are no audits, or several targets), `label_loss`
-      (weighted mean of the members' `L`, that of an audit's `mislabeled_score`, or a step's leave-one-out loss; nats),
+      (weighted mean of the members' `L`, that of an audit's `mislabeled_score`, or a step's `label_loss`; nats),
       `label_loss_std` (over members), `cooks_distance` (weighted mean), `agreement` (share of the audits that call it a
       label issue; NaN without), `mislabeled_score` `L/(1 + L)` of the mean loss.
     - `members`: one row an audit or a step of a trace: `member`, `label_loss` (mean over samples), `loo_accuracy`

@@ -40,6 +40,11 @@ class Folder:
         return self.path / "work"
 
     @property
+    def mistaken(self) -> Path:
+        """Which classes are mistaken for which, until the scores are there."""
+        return self.work / "mistaken.safetensors"
+
+    @property
     def run(self) -> Path:
         return self.work / "run.json"
 

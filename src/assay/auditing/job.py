@@ -18,6 +18,7 @@ from ..encoder import Encoder
 from ..engine import manifest, stage, write_json
 from ..explore.kinds import robust_noise
 from ..explore.planted import Flips
+from ..explore.transitions import Transitions
 from ..explore.trust import Trust, TrustReport
 from ..explore.unseen import by_heart
 from ..families import Family
@@ -73,11 +74,8 @@ class Job:
         trimmed = trim(self.passes, head, curvature) if self._trims else Trimmed(head, curvature)
         head.save(folder.head)
         save_curvature(curvature, folder.curvature)
-        mistaken = trimmed.transitions(sample.positions, sample.rows) if self._trims else None
-        shards = self.passes.score(
-            mean_logit_variance, noise, trained=self._beside(), judge=trimmed.weighing,
-            log_relative=None if mistaken is None else mistaken.log_relative,
-        )  # fmt: skip
+        mistaken = self._mistaken(trimmed, sample)
+        shards = self.passes.score(mean_logit_variance, noise, trained=self._beside(), judge=trimmed.weighing)
         trust = self._trust(head, sample)
         folder.finish(
             {
@@ -100,7 +98,7 @@ class Job:
                 "damping": head.damping,
                 "trained": self._told(),
                 "trimmed": trimmed.told() if self._trims else None,
-                "mistaken": None if mistaken is None else mistaken.told(head.class_names),
+                "mistaken": mistaken,
                 "sampled_rows": len(sample.positions),
                 "iterations": head.iterations,
                 "gradient_norm": head.gradient_norm,
@@ -207,6 +205,15 @@ class Job:
             write_json(file, [path.l2 * share, [l2 * share for l2 in path.grid], path.loo_loss])
         l2, grid, losses = json.loads(file.read_text(encoding="utf-8"))
         return L2Path(l2, tuple(grid), tuple(losses))
+
+    def _mistaken(self, trimmed: Trimmed, sample: Sample) -> list[dict[str, Any]] | None:
+        """Which classes are mistaken for which, told once: a resumed run, and every shard, finds it in the folder."""
+        if not self._trims:
+            return None
+        file = self.passes.folder.mistaken
+        if not file.exists():
+            trimmed.transitions(sample.positions, sample.rows).save(file)
+        return Transitions.load(file).told(self.passes.source.vocabulary or ())
 
     def _noise(self, head: Head, curvature: Curvature, sample: Sample) -> Tensor | None:
         if self.family.classifies:

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..curvature.dense import Curvature
 from ..engine import Progress, Task, atomic, run, shard_ranges
 from ..explore.kinds import tell_kinds
+from ..explore.transitions import Transitions
 from ..explore.trim import BINS, loss_bins
 from ..head import Head
 from ..l2 import CHUNK
@@ -115,19 +116,18 @@ class Passes:
         *,
         trained: Head | None = None,
         judge: Weighing | None = None,
-        log_relative: Tensor | None = None,
     ) -> list[Path]:
         """Writes the score shards against the folder's head and curvature, and Cook's distance of a `trained` head.
 
         Labels are judged by the folder's trimmed head where `judge` says whom it left out, and by which classes are
-        mistaken for which (`log_relative`, see explore/transitions.py).
+        mistaken for which where the folder says so.
         """
         beside: tuple[Path, Path] | None = None
         if trained is not None:
             beside = (self.folder.work / "trained.safetensors", self.folder.work / "trained_curvature.safetensors")
             trained.save(beside[0])
             save_curvature(trained.curvature_from(self.moments(trained).curvature), beside[1])
-        context = (self.folder, mean_logit_variance, noise, beside, judge, log_relative)
+        context = (self.folder, mean_logit_variance, noise, beside, judge)
         outputs = [self.folder.shard(k) for k in range(len(self.ranges))]
         pairs = zip(self.ranges, outputs, strict=True)
         return self._run([Task(_score_task, (self.source, *span, *context), output) for span, output in pairs], "score")
@@ -206,12 +206,12 @@ def _score_task(
     noise: Tensor | None,
     beside: tuple[Path, Path] | None,
     judge: Weighing | None,
-    log_relative: Tensor | None,
     temporary: Path,
 ) -> None:
     head, curvature = load_state(folder.head, folder.curvature)
     trained = None if beside is None else load_state(*beside)
     trimmed = None if judge is None else load_state(folder.trimmed_head, folder.trimmed_curvature)
+    mistaken = Transitions.load(folder.mistaken).log_relative if folder.mistaken.exists() else None
     writer: Any = None  # pyarrow is untyped
     for batch in source.batches(CHUNK, start=start, stop=stop):
         H = head.design.matrix(batch.x)
@@ -222,7 +222,7 @@ def _score_task(
             judged = read_scores(head.family, trimmed[1], trimmed[0].V, H, batch.y, w)
         kinds = tell_kinds(
             head.family, scores, batch.y, mean_logit_variance=mean_logit_variance, noise=noise, judge=judged,
-            log_relative=log_relative,
+            log_relative=mistaken,
         )  # fmt: skip
         table = score_table(batch, start, head.family, scores, kinds, head.vocabulary)
         if trained is not None:

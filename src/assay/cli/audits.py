@@ -274,8 +274,8 @@ def print_summary(
         f"{info['kinds'].get(kind, 0):,} {kind}" for kind in ("mislabeled", "under-represented", "boundary")
     )
     print(f"suspects  {kinds}")
-    for pair in info.get("mistaken") or []:
-        print(f"mistaken  {pair['rate']:.1%} of {pair['true']} are labelled {pair['given']}")
+    for pair in (info.get("mistaken") or [])[:6]:
+        print(f"mistaken  at least {pair['rate']:.1%} of {pair['true']} are labelled {pair['given']}")
     if trained := info.get("trained"):
         ratio = trained["gradient_norm"] / trained["gradient_scale"]
         print(f"network   its own head was at a gradient of {ratio:.1e} of its scale")

@@ -14,8 +14,8 @@ The paper (Picard et al.) names the three reasons and leaves telling them apart 
 | boundary          | `p₁ ≥ p₂`, the two largest leave-one-out probabilities  | `2p₂/(p₁+p₂)` | p₂ a third of p₁ |
 
 The kind of a sample is the first of these that holds, else "typical":
-mislabeled — the leave-one-out prediction disagrees with the label, its score is ≥ 0.5 and it is not a toss-up
-(boundary score < 0.5); under-represented — score ≥ 0.5; boundary — score ≥ 0.5.
+mislabeled — the leave-one-out prediction disagrees with the label, whose leave-one-out loss is ≥ 1 nat, and it is not a
+toss-up (boundary score < 0.5); under-represented — score ≥ 0.5; boundary — score ≥ 0.5.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def tell_kinds(
     label = _judged(family, z, y, noise)
     doubt = label.loss if log_relative is None else label_loss(classwise(family, z), y, log_relative)
     wrong = doubt / (1 + doubt)
-    mislabeled = label.issue & (wrong >= 0.5) & (label.toss_up < 0.5)
+    mislabeled = label.issue & (label.loss / (1 + label.loss) >= 0.5) & (label.toss_up < 0.5)
     kind = torch.zeros(len(z), dtype=torch.int64)
     kind[label.toss_up >= 0.5] = KINDS.index("boundary")
     kind[thin >= 0.5] = KINDS.index("under-represented")

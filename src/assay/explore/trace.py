@@ -183,8 +183,8 @@ def _label_loss(head: Head, rows: Rows, curvature: Curvature) -> Tensor:
     judged = judge(head, rows, head.V, curvature)
     mistaken = transitions_of(head.family, judged, rows.y, rows.w).log_relative
     if mistaken is None:
-        return judged.loo_loss
-    return label_loss(classwise(head.family, judged.loo_logits), rows.y, mistaken)
+        return head.family.loss(judged.left_out_logits, rows.y)
+    return label_loss(classwise(head.family, judged.left_out_logits), rows.y, mistaken)
 
 
 def _accuracy(family: Family, scores: Scores, rows: Rows, weights: Tensor) -> float:

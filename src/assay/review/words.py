@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -14,7 +15,8 @@ def words_of(scores: dict[str, Any], info: dict[str, Any]) -> dict[str, str]:
     left_out, wrong = scores["loo_loss"], scores["mislabeled_score"]
     return {
         "mislabeled_score": f"{_strength(wrong)}: were it left out, its {thing} would cost "
-        f"{wrong / max(1 - wrong, 1e-9):.2g}{unit} (0.5 stands for 1)",
+        f"{-math.log(max(scores['label_score'], 1e-300)) + 0.0:.2g}{unit} "
+        f"({'classes that are mistaken for it count for more' if info.get('mistaken') else '0.5 stands for 1'})",
         "under_represented_score": f"{_strength(scores['under_represented_score'])}: the model is "
         f"{scores['logit_variance'] / info['mean_logit_variance']:.2g} times as unsure here as on average "
         "(0.5 stands for 3)",

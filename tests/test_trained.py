@@ -1,10 +1,13 @@
 """A trained layer as a head, kept as it is: equal to brute force, and its answer is that of the proximal problem."""
 
+import copy
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.autograd.functional import hessian, jacobian
+from torch.autograd.functional import hessian
 from torch.func import functional_call
 from torch.nn import functional
 from torch.testing import assert_close
@@ -24,6 +27,11 @@ LOSSES = {
 
 def trained(family: str, outputs: int, seed: int = 0) -> tuple[nn.Sequential, Tensor, Tensor]:
     """A sigmoid MLP on the noisy circle, trained some way, in float64; what comes into its head, and the labels."""
+    return copy.deepcopy(trained_once(family, outputs, seed))
+
+
+@cache
+def trained_once(family: str, outputs: int, seed: int) -> tuple[nn.Sequential, Tensor, Tensor]:
     torch.manual_seed(seed)
     model = mlp([2, 12, 6, outputs]).double()
     toy = noisy_circle(160, seed=seed)
@@ -56,8 +64,9 @@ def brute_force(layer: nn.Linear, h: Tensor, y: Tensor, loss, l2: float, damping
         return loss(logits(flat, h), y) + l2 / 2 * decayed.square().sum()
 
     H = hessian(objective, theta) + damping * torch.eye(len(theta), dtype=theta.dtype)
-    each = range(len(h))
-    G = jacobian(lambda t: torch.stack([loss(logits(t, h[i : i + 1]), y[i : i + 1]) for i in each]), theta)
+    theta.requires_grad_()
+    losses = [loss(logits(theta, h[i : i + 1]), y[i : i + 1]) for i in range(len(h))]
+    G = torch.stack([torch.autograd.grad(each, theta)[0] for each in losses])
     return torch.linalg.vecdot(G, torch.linalg.solve(H, G.T).T)
 
 

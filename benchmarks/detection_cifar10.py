@@ -3,9 +3,10 @@
     python benchmarks/detection_cifar10.py            # reads experiments/results/cifar10/units, trains nothing
 
 Average precision (mean over networks) of every score at the last checkpoint, by condition, of means over all
-checkpoints, and of means over several networks of the same images; then what `mislabeled_score` (the loss under the
-trimmed head) and the means have over the best score of one network, with 95 % bootstrap intervals over networks. Units
-are made by `experiments/cifar10.py`, which also runs cleanlab 2.9 where it is installed.
+checkpoints, and of means over several networks of the same images; then what the loss under the trimmed head (an
+audit's `mislabeled_score` where no class stands out as mistaken for another) and the means have over the best score of
+one network, with 95 % bootstrap intervals over networks. Units are made by `experiments/cifar10.py`, which also runs
+cleanlab 2.9 where it is installed.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def main() -> dict[str, Any]:
             for ours in (OURS, BOTH, TRACE, f"{TRACE}, mirrored too")
         }
     ahead = [
-        f"{name}: mislabeled_score minus {each['best of the field']}, {each[f'{OURS} minus it']['mean']:+.3f}."
+        f"{name}: {OURS} minus {each['best of the field']}, {each[f'{OURS} minus it']['mean']:+.3f}."
         for name, each in told.items()
     ]
     told["several networks"] = joined(results)

@@ -168,7 +168,7 @@ def draw(results: list[Result], path: Path) -> None:
             told.add(label)
         ax.set_xlabel(name.removeprefix("1 − "))
         calm(ax, grid="both")
-    figure.axes[0].set_ylabel("average precision of mislabeled_score")
+    figure.axes[0].set_ylabel("average precision, trimmed leave-one-out loss")
     figure.axes[0].legend(frameon=False, fontsize=8, loc="upper left")
     figure.savefig(path, dpi=120)
 

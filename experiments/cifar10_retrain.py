@@ -3,7 +3,7 @@
     python experiments/cifar10_retrain.py --work ../cifar10-work     # goes on where it was stopped
 
 Takes networks of cifar10.py that are there, at 5 % flips, one cycle; drops or relabels their first suspects, as many as
-there are flips or twice as many, by the leave-one-out loss of `mislabeled_score` and what it suggests; and trains from
+there are flips or twice as many, by the trimmed leave-one-out loss and what it suggests; and trains from
 the same start on what is left. Beside them: nothing done, as many dropped at random, all flips undone.
 Writes results/cifar10_retrain.json.
 """

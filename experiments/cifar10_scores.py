@@ -2,7 +2,8 @@
 
 Scores are high where a label is suspect. "trained" reads the network's own last layer, "refit" one fitted anew to the
 same embedding with λ2 by leave-one-out, "trimmed" that one fitted again without the suspects, which makes an audit's
-`mislabeled_score`; "folds" are probabilities from five heads that each did not see a fifth.
+`mislabeled_score` where no class stands out as mistaken for another (where some do: cifar10_mistaken.py); "folds" are
+probabilities from five heads that each did not see a fifth.
 """
 
 from __future__ import annotations

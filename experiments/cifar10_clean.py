@@ -32,18 +32,23 @@ WANTED = 0.87
 
 
 @torch.inference_mode()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """On the device of the images."""
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, mirrored: bool = False) -> float:
+    """On the device of the images; by the mean of the logits of an image and its mirror image where `mirrored`."""
     model.eval().to(images.device)
+
+    def logits(batch: Tensor) -> Tensor:
+        z = model(normalise(batch))
+        return z + model(normalise(batch.flip(3))) if mirrored else z
+
     parts = zip(images.split(STEP), labels.to(images.device).split(STEP), strict=True)
-    return sum(int((model(normalise(x)).argmax(1) == y).sum()) for x, y in parts) / len(labels)
+    return sum(int((logits(x).argmax(1) == y).sum()) for x, y in parts) / len(labels)
 
 
-def draw(images: int, epochs: list[int], train_loss: list[float], test: list[float], path: Path) -> None:
+def draw(images: int, epochs: list[int], train_loss: list[float], right: list[float], on: str, path: Path) -> None:
     figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    ax.plot(epochs, test, "o-", color=BLUE, ms=4, label="test accuracy")
+    ax.plot(epochs, right, "o-", color=BLUE, ms=4, label=on)
     ax.axhline(WANTED, color=GREY, ls="--", lw=1, label=f"{WANTED:.0%}")
-    ax.set(xlabel="epoch", ylabel="test accuracy", title=f"ResNet-20, {images:,} clean images, one-cycle")
+    ax.set(xlabel="epoch", ylabel=on, title=f"ResNet-20, {images:,} clean images, one-cycle")
     loss = ax.twinx()
     loss.plot(range(1, len(train_loss) + 1), train_loss, color=GREY, lw=1)
     loss.set_ylabel("training loss (grey)")
@@ -89,15 +94,18 @@ if __name__ == "__main__":
         augment=crop_and_flip(given.padding),
         advance=lambda: print(f"{time.perf_counter() - start:,.0f} s", flush=True),
     )  # fmt: skip
-    judged = slice(given.images, data.train_rows) if given.images < data.train_rows else slice(data.train_rows, None)
-    test: list[float] = []
+    judged, on = slice(data.train_rows, None), "test accuracy"
+    if given.images < data.train_rows:
+        judged, on, name = slice(given.images, data.train_rows), "held-out accuracy", f"{name}_{given.images}"
+    right: list[float] = []
     for epoch in epochs:
         model.load_state_dict(load_file(home / f"epoch-{epoch:05d}.safetensors"))
-        test.append(accuracy(model, images[judged], labels[judged]))
+        right.append(accuracy(model, images[judged], labels[judged]))
+    both = accuracy(model, images[judged], labels[judged], mirrored=True)
     given.folder.mkdir(parents=True, exist_ok=True)
-    draw(given.images, epochs, history.loss, test, given.folder / f"{name}.png")
+    draw(given.images, epochs, history.loss, right, on, given.folder / f"{name}.png")
     found = {
         "images": given.images, **how, "device": given.device, "wanted": WANTED,
-        "test accuracy": test, "training loss": history.loss,
+        on: right, f"{on}, seen mirrored too": both, "training loss": history.loss,
     }  # fmt: skip
     write_results(name, found, seconds=time.perf_counter() - start, folder=given.folder)

@@ -5,7 +5,8 @@
 Takes the networks of cifar10.py whose weights are still in the work folder, at their last checkpoint. The labels are
 judged by the trimmed head's leave-one-out loss, by the same with the classes counted that are mistaken for them
 (src/assay/explore/transitions.py), which is an audit's `mislabeled_score`, and by the field's scores that are good at
-such flips. Writes results/cifar10_mistaken.json.
+such flips: the labels the network was trained on, and others that its embedding knows nothing of. Writes
+results/cifar10_mistaken.json.
 """
 
 from __future__ import annotations
@@ -22,39 +23,51 @@ from cifar10_scores import judged, measured, softmax
 from common import RESULTS, write_results
 
 import assay
-from assay.datasets.cifar10 import Cifar10, cifar10
+from assay.datasets.cifar10 import MISTAKEN, Cifar10, cifar10
+from assay.datasets.noise import flip_by_class
 from assay.explore.kinds import classwise
 from assay.explore.transitions import label_loss, transitions_of
 
 
-def compare(unit: Unit, home: Path, data: Cifar10) -> dict[str, Any]:
-    """Average precision and AUROC of each score, and the pairs that were found."""
+def compare(unit: Unit, home: Path, data: Cifar10, *, others: bool = False) -> dict[str, Any]:
+    """Average precision and AUROC of each score, and the pairs that were found.
+
+    The labels are those the network was trained on or, of the `others`, the true ones flipped by class, of which its
+    embedding knows nothing: as one that was trained elsewhere.
+    """
     drawn = draw(unit, data)
+    given = flip_by_class(drawn.truth, unit.flips, MISTAKEN, seed=unit.seed)[0] if others else drawn.labels
     point = checkpoint(unit, home, data, drawn, unit.epochs, "cpu")
-    H, y, wrong = torch.from_numpy(point.H).double(), torch.from_numpy(drawn.labels).long(), drawn.labels != drawn.truth
-    p, rows = softmax(point.H @ point.W.T + point.b), np.arange(len(wrong))
-    others = p.copy()
-    others[rows, drawn.labels] = 0.0
-    scores = {
-        "trained loss": -np.log(np.maximum(p[rows, drawn.labels], 1e-300)),
-        "trained EL2N": np.linalg.norm(p - np.eye(10)[drawn.labels], axis=1),
-        "trained normalised margin": others.max(1) - p[rows, drawn.labels],
-    }
-    head = assay.Head.fit(H, drawn.labels, family="softmax")
-    leverage = head.leverage(H, drawn.labels)
+    H, y, wrong = torch.from_numpy(point.H).double(), torch.from_numpy(given).long(), given != drawn.truth
+    head = assay.Head.fit(H, given, family="softmax")
+    leverage = head.leverage(H, given)
     judge = judged(head, leverage)
     mistaken = transitions_of(head.family, judge, y, leverage.w)
     plain, relative = judge.loo_loss, mistaken.log_relative
     counted = plain if relative is None else label_loss(classwise(head.family, judge.left_out_logits), y, relative)
-    scores |= {"trimmed leave-one-out loss": plain.numpy(), "mislabeled_score": counted.numpy()}
+    p = head.family.probabilities(judge.left_out_logits).numpy()
+    scores = {"trimmed leave-one-out loss": plain.numpy(), "mislabeled_score": counted.numpy(), **of(p, given)}
+    if not others:
+        trained = of(softmax(point.H @ point.W.T + point.b), given)
+        scores |= {f"trained {name}": score for name, score in trained.items()}
     flips = np.zeros((10, 10), dtype=int)
-    np.add.at(flips, (drawn.truth, drawn.labels), 1)
+    np.add.at(flips, (drawn.truth, given), 1)
     pairs = [
         {**pair, "share flipped": float(flips[pair["true"], pair["given"]] / flips[pair["true"]].sum())}
         for pair in mistaken.told(range(10))
     ]
-    told = {"unit": unit.name, "flips": int(wrong.sum()), "pairs": pairs}
+    told = {"unit": unit.name, "labels it was trained on": not others, "flips": int(wrong.sum()), "pairs": pairs}
     return {**told, "found": {name: measured(score, wrong) for name, score in scores.items()}}
+
+
+def of(p: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """The field's scores that see how sure another class is, of these probabilities."""
+    rows, others = np.arange(len(labels)), p.copy()
+    others[rows, labels] = 0.0
+    return {
+        "EL2N": np.linalg.norm(p - np.eye(10)[labels], axis=1),
+        "normalised margin": others.max(1) - p[rows, labels],
+    }
 
 
 if __name__ == "__main__":
@@ -62,6 +75,7 @@ if __name__ == "__main__":
     parser.add_argument("--work", type=Path, default=Path("cifar10-work"))
     parser.add_argument("--data", type=Path, default=None, help="CIFAR-10, where ASSAY_DATA does not say it")
     parser.add_argument("--plan", choices=("smoke", "cpu"), default="cpu")
+    parser.add_argument("--only", default="", help="units whose name contains this")
     parser.add_argument("--folder", type=Path, default=RESULTS)
     given = parser.parse_args()
     start = time.perf_counter()
@@ -69,10 +83,14 @@ if __name__ == "__main__":
     data, found = cifar10(given.data, cache=given.work), list[dict[str, Any]]()
     for unit in plan(given.plan):
         home = given.work / unit.name
+        if given.only not in unit.name:
+            continue
         if not (home / f"epoch-{unit.epochs:05d}.safetensors").exists():
             print(f"{unit.name}: its weights are not in {given.work}", flush=True)
             continue
-        found.append(compare(unit, home, data))
-        precision = {name: round(what["average precision"], 3) for name, what in found[-1]["found"].items()}
-        print(f"{unit.name}: {precision}, {len(found[-1]['pairs'])} pairs", flush=True)
+        uniform = unit.recipe == "plain" and unit.flips == 0.05 and not unit.by_class
+        for others in (False, True) if uniform else (False,):
+            found.append(compare(unit, home, data, others=others))
+            precision = {name: round(what["average precision"], 3) for name, what in found[-1]["found"].items()}
+            print(f"{unit.name}: {precision}, {len(found[-1]['pairs'])} pairs", flush=True)
     write_results("cifar10_mistaken", {"networks": found}, seconds=time.perf_counter() - start, folder=given.folder)

@@ -30,7 +30,6 @@ from sklearn.neighbors import NearestNeighbors
 from texts import embedded
 
 from assay.errors import AssayWarning
-from assay.explore.kinds import classwise
 from assay.explore.transitions import label_loss, transitions_of
 from assay.explore.trim import judge
 from assay.head import Head
@@ -97,9 +96,7 @@ def ours(X: np.ndarray, y: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
     scores = leverage.scores
     judged = judge(head, Rows(leverage.H, leverage.y, leverage.w), leverage.V, leverage.curvature)
     mistaken = transitions_of(head.family, judged, leverage.y, leverage.w).log_relative
-    doubt = head.family.loss(judged.left_out_logits, leverage.y)
-    if mistaken is not None:
-        doubt = label_loss(classwise(head.family, judged.left_out_logits), leverage.y, mistaken)
+    doubt = label_loss(head.family, judged.left_out_logits, leverage.y, mistaken)
     seconds = time.perf_counter() - start
     loo, z = leverage.leave_one_out(), head.family.expand(scores.logits)
     return {

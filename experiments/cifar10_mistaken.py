@@ -25,7 +25,6 @@ from common import RESULTS, write_results
 import assay
 from assay.datasets.cifar10 import MISTAKEN, Cifar10, cifar10
 from assay.datasets.noise import flip_by_class
-from assay.explore.kinds import classwise
 from assay.explore.transitions import label_loss, transitions_of
 
 
@@ -43,10 +42,9 @@ def compare(unit: Unit, home: Path, data: Cifar10, *, others: bool = False) -> d
     leverage = head.leverage(H, given)
     judge = judged(head, leverage)
     mistaken = transitions_of(head.family, judge, y, leverage.w)
-    plain, relative = judge.loo_loss, mistaken.log_relative
-    counted = plain if relative is None else label_loss(classwise(head.family, judge.left_out_logits), y, relative)
+    counted = label_loss(head.family, judge.left_out_logits, y, mistaken.log_relative)
     p = head.family.probabilities(judge.left_out_logits).numpy()
-    scores = {"trimmed leave-one-out loss": plain.numpy(), "mislabeled_score": counted.numpy(), **of(p, given)}
+    scores = {"trimmed leave-one-out loss": judge.loo_loss.numpy(), "mislabeled_score": counted.numpy(), **of(p, given)}
     if not others:
         trained = of(softmax(point.H @ point.W.T + point.b), given)
         scores |= {f"trained {name}": score for name, score in trained.items()}

@@ -146,6 +146,14 @@ def test_cifar10_units_are_made_once_and_give_both_figures(tmp_path, monkeypatch
         assert {"AUM", "TracIn, last layer", "trimmed leave-one-out loss"} <= set(result.points[-1]["found"])
         again = roc_auc_score(result.wrong, result.score("refit leave-one-out loss"))
         assert again == pytest.approx(result.last("refit leave-one-out loss", "AUROC"), abs=2e-3)  # float16
+    mistaken = load("cifar10_mistaken", monkeypatch)
+    unit, images = cifar10.plan("smoke")[0], cifar10.cifar10(data, cache=work)
+    for others, names in ((False, 6), (True, 4)):  # the network's own head says nothing of other labels
+        told = mistaken.compare(unit, work / unit.name, images, others=others)
+        assert len(told["found"]) == names
+        assert told["flips"] > 0
+        if not told["pairs"]:
+            assert told["found"]["mislabeled_score"] == told["found"]["trimmed leave-one-out loss"]
     fig5 = load("fig5_cifar10", monkeypatch)
     fig5.draw(results[1:], tmp_path / "fig5.png")
     assert fig5.measure(results[1:])["ResNet-20, 5.00%"]["refit Cook's distance"]["AUROC"]["models"] == 1

@@ -62,6 +62,11 @@ class Family(Protocol):
         ...
 
 
+def class_logits(family: Family, z: Float[Tensor, "*n K"]) -> Float[Tensor, "*n classes"]:
+    """A logit a class: the C columns of a softmax, the two of a logistic head half its own apart from zero."""
+    return family.expand(z) if family.C > 1 else torch.cat([-z, z], -1) / 2
+
+
 def helmert(C: int) -> Float[Tensor, "C K"]:
     """Orthonormal contrasts: column k is (1, …, 1, −k, 0, …) / √(k(k+1)), orthogonal to 1 and to the others."""
     B = torch.zeros(C, C - 1, dtype=torch.float64)

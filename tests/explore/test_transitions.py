@@ -17,6 +17,7 @@ from assay.auditing import sample
 from assay.cli.audits import print_summary
 from assay.explore.transitions import LEAST, Transitions, _Mixture, evidence, find_transitions, label_loss
 from assay.explore.trim import judge
+from assay.families import Softmax
 from assay.l2 import Rows
 
 
@@ -32,6 +33,11 @@ def mistaken(share: float = 0.2, **how):
     """A share of class 2 is called 0."""
     p, clean, g = drawn(**how)
     return p, torch.from_numpy(np.where((clean == 2) & (g.random(len(clean)) < share), 0, clean)), clean
+
+
+def columns(classes: int) -> Softmax:
+    """Whose logits are those of the classes."""
+    return Softmax(classes, contrasts=False)
 
 
 def ones(y):
@@ -87,7 +93,7 @@ def test_a_pair_that_is_mistaken_is_found_and_its_flips_come_first():
         assert found.pairs.tolist() == [[2, 0]]
         assert float(found.rates[2, 0]) == pytest.approx(wrong.sum() / (clean == 2).sum(), rel=0.25)
         assert found.log_relative is not None
-        doubt = label_loss(p.log(), y, found.log_relative)
+        doubt = label_loss(columns(4), p.log(), y, found.log_relative)
         plain = -p.log().gather(1, y[:, None])[:, 0]
         assert average_precision_score(wrong, doubt) > average_precision_score(wrong, plain) + 0.1
 
@@ -116,11 +122,13 @@ def test_doubt_is_the_odds_of_a_wrong_label():
     wrong = (p * T[:, y].T).index_put((rows, y), torch.zeros(300).double()).sum(1) / (right[y] * p[rows, y])
     most = (found.rates / right).fill_diagonal_(0.0).max()
     assert found.log_relative is not None
-    torch.testing.assert_close(label_loss(p.log(), y, found.log_relative), torch.log1p(wrong / most))
+    torch.testing.assert_close(label_loss(columns(4), p.log(), y, found.log_relative), torch.log1p(wrong / most))
     even = torch.zeros(4, 4, dtype=torch.float64)
-    torch.testing.assert_close(label_loss(p.log(), y, even), -p[rows, y].log())
+    torch.testing.assert_close(label_loss(columns(4), p.log(), y, even), -p[rows, y].log())
     sure = torch.tensor([[40.0, 0.0, -5.0]], dtype=torch.float64)
-    assert float(label_loss(sure, torch.tensor([0]), torch.zeros(3, 3).double())) == pytest.approx(4.3e-18, rel=0.05)
+    assert float(label_loss(columns(3), sure, torch.tensor([0]), torch.zeros(3, 3).double())) == pytest.approx(
+        4.3e-18, rel=0.05
+    )
 
 
 def test_rows_count_by_their_weight_in_any_order():
@@ -219,7 +227,7 @@ def test_an_audit_says_which_classes_are_mistaken(named):
     p = head.family.probabilities(judged.left_out_logits)
     found = find_transitions(p, leverage.y, ones(codes))
     assert found.log_relative is not None
-    doubt = label_loss(p.log(), leverage.y, found.log_relative).numpy()
+    doubt = label_loss(columns(10), p.log(), leverage.y, found.log_relative).numpy()
     np.testing.assert_allclose(first, doubt / (1 + doubt), rtol=1e-5)
     np.testing.assert_allclose(
         audit.table["label_score"].to_numpy(), p.gather(1, leverage.y[:, None])[:, 0].numpy(), rtol=1e-5
@@ -253,6 +261,18 @@ def test_a_sample_of_the_rows_tells_it_for_all_of_any_number_of_workers(named, t
     assert audits[0].info["mistaken"] == audits[1].info["mistaken"]
     assert [(pair["true"], pair["given"]) for pair in audits[0].info["mistaken"]] == [("eight", "three")]
     assert audits[0].table.equals(audits[1].table)
+
+
+def test_a_trace_has_the_loss_an_audit_scores_by():
+    """Of a network whose last layer sees the columns themselves, all above zero."""
+    X, y, _ = digits_mistaken()
+    X = torch.from_numpy(X / 16).float()
+    network = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(X.shape[1], 10))
+    audit = assay.audit((X, y), model=network, l2=1e-4)
+    assert audit.info["mistaken"]
+    trace = assay.trace((X, y), model=network, checkpoints={1: network.state_dict()}, refit=True, l2=1e-4)
+    loss = trace.column("label_loss")[0]
+    np.testing.assert_allclose(audit.table["mislabeled_score"].to_numpy(), loss / (1 + loss), rtol=1e-5)
 
 
 def test_two_classes_of_a_logistic_head():

@@ -127,6 +127,7 @@ def test_an_audit_trims_as_rows_in_memory_do():
     scores = losses(head, rows, found.V, found.curvature, found.w)
     expected = (scores.loo_loss / (1 + scores.loo_loss)).numpy()
     np.testing.assert_allclose(audit.table["mislabeled_score"].to_numpy(), expected, rtol=1e-6)
+    assert audit.info["mistaken"] == []  # flips to any other class: the score is the loss
     assert audit.info["trimmed"] == {
         "flip_rate": pytest.approx(found.flip_rate, rel=1e-6),
         "weight": 1797 - found.w.sum(),

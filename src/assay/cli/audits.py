@@ -56,7 +56,7 @@ def audit(
         bool, typer.Option("--skip-corrupt", help="Leave images out that cannot be decoded, and count them.")
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; else the threads of one.")] = None,
-    trim: Annotated[bool, typer.Option(help="Judge labels by a head fitted again without the suspects.")] = True,
+    trim: Annotated[bool, typer.Option(help="Judge labels without the suspects, and by mistaken classes.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample and of the planted flips.")] = 0,
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would take.")] = False,

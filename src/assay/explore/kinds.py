@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from ..families import Family
+from ..families import Family, class_logits
 from ..scores import Scores
 from .transitions import label_loss
 
@@ -81,9 +81,9 @@ def tell_kinds(
     q = scores.logit_variance / mean_logit_variance
     thin = torch.where(sole, 1.0, q / (q + THIN))
     label = _judged(family, z, y, noise)
-    doubt = label.loss if log_relative is None else label_loss(classwise(family, z), y, log_relative)
+    doubt = label.loss if log_relative is None else label_loss(family, z, y, log_relative)
     wrong = doubt / (1 + doubt)
-    mislabeled = label.issue & (label.loss / (1 + label.loss) >= 0.5) & (label.toss_up < 0.5)
+    mislabeled = label.issue & (label.loss >= 1) & (label.toss_up < 0.5)
     kind = torch.zeros(len(z), dtype=torch.int64)
     kind[label.toss_up >= 0.5] = KINDS.index("boundary")
     kind[thin >= 0.5] = KINDS.index("under-represented")
@@ -132,7 +132,7 @@ def _judged(family: Family, z: Tensor, y: Tensor, noise: Tensor | None) -> _Labe
 def _classes(family: Family, z: Float[Tensor, "n K"], y: Int64[Tensor, " n"]) -> _Label:
     p = family.probabilities(z)
     top, which = p.topk(2, dim=1)
-    full = classwise(family, z)
+    full = class_logits(family, z)
     own = full.gather(1, y[:, None])
     others = full.scatter(1, y[:, None], float("-inf")).amax(1)
     return _Label(
@@ -143,11 +143,6 @@ def _classes(family: Family, z: Float[Tensor, "n K"], y: Int64[Tensor, " n"]) ->
         toss_up=2 * top[:, 1] / (top[:, 0] + top[:, 1]),
         issue=which[:, 0] != y,
     )
-
-
-def classwise(family: Family, z: Float[Tensor, "n K"]) -> Float[Tensor, "n classes"]:
-    """Logits of the classes, the two of a logistic head half its own apart from zero."""
-    return family.expand(z) if family.C > 1 else torch.cat([-z, z], 1) / 2
 
 
 def _targets(z: Float[Tensor, "n K"], y: Float[Tensor, "n K"], noise: Float[Tensor, " K"]) -> _Label:

@@ -35,7 +35,6 @@ from ..l2 import Rows, checked_damping
 from ..scores import Scores
 from ..sources.identity import ids_of_type
 from ..sources.samples import whole
-from .kinds import classwise
 from .transitions import label_loss, transitions_of
 from .trim import judge
 
@@ -182,9 +181,7 @@ def _label_loss(head: Head, rows: Rows, curvature: Curvature) -> Tensor:
     """What an audit's `mislabeled_score` is made of, in nats."""
     judged = judge(head, rows, head.V, curvature)
     mistaken = transitions_of(head.family, judged, rows.y, rows.w).log_relative
-    if mistaken is None:
-        return head.family.loss(judged.left_out_logits, rows.y)
-    return label_loss(classwise(head.family, judged.left_out_logits), rows.y, mistaken)
+    return label_loss(head.family, judged.left_out_logits, rows.y, mistaken)
 
 
 def _accuracy(family: Family, scores: Scores, rows: Rows, weights: Tensor) -> float:

@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..engine import atomic
-from ..families import Family
+from ..families import Family, class_logits
 from ..scores import Scores
 from ..threads import one_blas_thread
 
@@ -45,7 +45,7 @@ RATES = torch.logspace(-3, math.log10(0.5), 16, dtype=torch.float64)
 """Rates at which a pair is tried."""
 STEPS, SETTLED = 500, 1e-3  # of expectation and maximisation, which ends when it gains less than so many nats
 FIRST = 1e-2  # the rates it begins with
-FLIPS = 0.5
+FLIPS = 0.5  # of a pair, at least
 TINY = torch.finfo(torch.float64).tiny
 
 
@@ -88,9 +88,12 @@ class Transitions:
 
 
 def label_loss(
-    logits: Float[Tensor, "n C"], y: Int64[Tensor, " n"], log_relative: Float[Tensor, "C C"]
+    family: Family, z: Float[Tensor, "n K"], y: Int64[Tensor, " n"], log_relative: Float[Tensor, "C C"] | None
 ) -> Float[Tensor, " n"]:
-    """`L` in nats, of logits in class columns."""
+    """`L` in nats, of leave-one-out logits; the family's loss where no pair stands out."""
+    if log_relative is None:
+        return family.loss(z, y)
+    logits = class_logits(family, z)
     shifted = logits - logits.gather(1, y[:, None]) + log_relative[:, y].T
     return functional.softplus(torch.logsumexp(shifted.scatter(1, y[:, None], -math.inf), 1))
 

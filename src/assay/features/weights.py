@@ -14,11 +14,9 @@ from torch import Tensor, nn, serialization
 from ..errors import SourceError
 
 _serialization: Any = serialization
-NEEDS_CODE: type[Exception] = _serialization.pickle.UnpicklingError
-"""What `torch.load(weights_only=True)` raises for a file that needs code: pickle's own, without a public name in torch.
-
-Taken from there because assay imports no pickle, as a test enforces; to catch `Exception` would hide other faults.
-"""
+# What `torch.load(weights_only=True)` raises for a file that needs code, which no public name of torch's stands for;
+# taken from torch, as assay imports no pickle (a test enforces it), and as `Exception` would hide other faults.
+NEEDS_CODE: type[Exception] = _serialization.pickle.UnpicklingError  # torch's pickle, for its error alone
 
 
 def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> nn.Module:

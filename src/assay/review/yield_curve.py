@@ -5,12 +5,12 @@ A find is a sample for which looking was worth it: relabelled, dropped, or to co
     logit P(find) = a + b x + e,    a ~ N(a₀, 2²),  log b ~ N(0, 0.7²),  e ~ N(0, 0.7²)
 
 For a queue of label errors x is the L in nats of `mislabeled_score`, the leave-one-out loss where no class is mistaken
-for another more than others are. With flips at a rate ρ among C classes, the odds that a sample is one are ρ / ((C −
-1)(1 − ρ)) · exp(L) where the model is calibrated: hence b about 1, and a₀ = −3. For the other queues x is the log-odds
-of the score and a₀ = −1. `e`, shared by the samples to come, says that they may differ from those seen. The posterior
-of (a, b) is summed over a grid, the samples reviewed in bins of x; finds among the next samples are drawn from it.
-Isotonic rates or a beta-binomial on bins of the score, which know nothing of what lies below the last sample seen, held
-the truth in their 90 % interval in 68 % of the same simulations: finds end as at a cliff.
+for another more than others are. With flips at a rate ρ among C classes, the odds that a sample is one are
+ρ / ((C − 1)(1 − ρ)) · exp(L) where the model is calibrated: hence b about 1, and a₀ = −3. For the other queues x is the
+log-odds of the score and a₀ = −1. `e`, shared by the samples to come, says that they may differ from those seen. The
+posterior of (a, b) is summed over a grid, the samples reviewed in bins of x; finds among the next samples are drawn
+from it. Isotonic rates or a beta-binomial on bins of the score, which know nothing of what lies below the last sample
+seen, held the truth in their 90 % interval in 68 % of the same simulations: finds end as at a cliff.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from assay.canvas import BLUE, GREY, calm
 from assay.datasets.cifar10 import cifar10
 from assay.models.augment import crop_and_flip, normalise
+from assay.models.muon import Muon
 from assay.models.recipes import one_cycle_recipe
 from assay.models.resnet import resnet
 from assay.models.schedules import one_cycle
@@ -70,6 +71,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--decay", type=float, default=5e-4, help="weight decay")
     parser.add_argument("--peak", type=float, default=0.25, help="share of the training at which the rate is highest")
+    parser.add_argument("--filters", type=float, default=0.0, help="rate of the filters under Muon, of --rate; 0: SGD")
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--folder", type=Path, default=RESULTS / "cifar10")
     parser.add_argument("--device", default="cpu", help="where the network is trained: cpu, cuda")
@@ -79,7 +81,7 @@ if __name__ == "__main__":
     data = cifar10(given.data, cache=given.work)
     images, labels = torch.from_numpy(data.images).to(given.device), torch.from_numpy(data.labels).long()
     epochs = list(range(1, given.epochs + 1))
-    how = {name: getattr(given, name) for name in ("rate", "batch", "padding", "decay", "peak")}
+    how = {name: getattr(given, name) for name in ("rate", "batch", "padding", "decay", "peak", "filters")}
     name = "_".join(
         ["clean_resnet20", *(f"{part}{how[part]:g}" for part in how if how[part] != parser.get_default(part))]
     )
@@ -87,8 +89,12 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     model = resnet(20).to(given.device)
     recipe = one_cycle_recipe(given.epochs, checkpoints=tuple(epochs))
-    options = tuple({**dict(recipe.options), "weight_decay": given.decay}.items())
-    recipe = replace(recipe, lr=given.rate, batch_size=given.batch, options=options, schedule=one_cycle(given.peak))
+    options = {**dict(recipe.options), "weight_decay": given.decay}
+    if given.filters:
+        recipe = replace(recipe, optimizer=Muon)
+        options = {"weight_decay": given.decay, "filters": given.filters}
+    schedule, options = one_cycle(given.peak), tuple(options.items())
+    recipe = replace(recipe, lr=given.rate, batch_size=given.batch, options=options, schedule=schedule)
     history = train(
         model, images[: given.images], labels[: given.images], recipe, folder=home, prepare=normalise,
         augment=crop_and_flip(given.padding),

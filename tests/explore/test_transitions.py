@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 
 import assay
 from assay.auditing import sample
-from assay.cli.audits import print_summary
+from assay.cli.summary import print_summary
 from assay.explore.transitions import LEAST, Transitions, _Mixture, evidence, find_transitions, label_loss
 from assay.explore.trim import judge
 from assay.families import Softmax

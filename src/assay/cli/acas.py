@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .shell import Json, app, progress, refusals
+from .summary import print_summary
 
 if TYPE_CHECKING:
     from ..datasets.encounters import Encounters
@@ -122,7 +123,6 @@ def demo(out: Path, kind: str, nets: Path | None, seed: int, *, overwrite: bool,
     from ..cut_page import write_cuts
     from ..features.keep import Encoding
     from ..report import write_report
-    from .audits import print_summary
 
     told = progress()
     few = None if kind == "hcas" else FEW

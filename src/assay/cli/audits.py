@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .shell import AuditPath, Json, Overwrite, app, progress, refusals
+from .summary import print_summary
 
 if TYPE_CHECKING:
     from ..auditing.plan import Plan
-    from ..auditing.result import Audit
 
 
 @app.command()
@@ -259,34 +259,6 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def print_summary(
-    result: Audit, *, as_json: bool, found: dict[str, int] | None = None, page: Path | None = None
-) -> None:
-    if as_json:
-        extra = {} if found is None else {"found": found, "report": str(page)}
-        print(json.dumps({**result.summary(), **extra}, indent=2, default=str))
-        return
-    info = result.info
-    print(f"audited   {info['rows']:,} samples, {info['family']} head, λ2 = {info['l2']:.3g}")
-    kinds = ", ".join(
-        f"{info['kinds'].get(kind, 0):,} {kind}" for kind in ("mislabeled", "under-represented", "boundary")
-    )
-    print(f"suspects  {kinds}")
-    for pair in (info.get("mistaken") or [])[:6]:
-        print(f"mistaken  at least {pair['rate']:.1%} of {pair['true']} are labelled {pair['given']}")
-    if trained := info.get("trained"):
-        ratio = trained["gradient_norm"] / trained["gradient_scale"]
-        print(f"network   its own head was at a gradient of {ratio:.1e} of its scale")
-    print(f"trust     {result.trust.verdict.upper()}: {result.trust.reason}")
-    if found is not None:
-        print(
-            f"planted   {found['found_in_first']} of {found['planted']} flipped labels stand among the first "
-            f"{found['planted']} suspects, {found['found_in_twice']} among the first {2 * found['planted']}"
-        )
-    print(f"audit     {result.path}/")
-    print(f"report    {page}" if page else f"next      assay report {result.path}")
 
 
 def _print_trust(verdict: str, reason: str, checks: list[tuple[str, str, str]]) -> None:

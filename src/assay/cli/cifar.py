@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .shell import progress
+from .summary import found_of, print_summary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +33,6 @@ def demo(out: Path, path: Path | None, flips: float, seed: int, *, as_json: bool
     from ..models.resnet import resnet
     from ..models.training import train
     from ..report import write_report
-    from .audits import print_summary
-    from .demos import found_of
 
     told = progress()
     data = cifar10(path, progress=told)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from .acas import demo as acas
-from .audits import print_summary
 from .cifar import demo as cifar10
 from .shell import Json, app, progress, refusals
-
-if TYPE_CHECKING:
-    from ..auditing.result import Audit
+from .summary import found_of, print_summary
 
 DEMOS = ("digits", "toys", "trace", "acas", "cifar10")
 
@@ -76,14 +73,3 @@ def _digits(out: Path, flips: float, seed: int, *, as_json: bool) -> None:
     )
     page = write_report(result)
     print_summary(result, as_json=as_json, found=found_of(result, data.flipped.tolist()), page=page)
-
-
-def found_of(result: Audit, flipped: list[int]) -> dict[str, int]:
-    """How many of the flipped rows are among the first suspects, and among twice as many."""
-    planted = set(flipped)
-    ranked = result.top(2 * len(planted), by="mislabeled_score")["row"].to_pylist()
-    return {
-        "planted": len(planted),
-        "found_in_first": len(planted & set(ranked[: len(planted)])),
-        "found_in_twice": len(planted & set(ranked)),
-    }

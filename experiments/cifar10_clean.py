@@ -72,6 +72,7 @@ if __name__ == "__main__":
     parser.add_argument("--decay", type=float, default=5e-4, help="weight decay")
     parser.add_argument("--peak", type=float, default=0.25, help="share of the training at which the rate is highest")
     parser.add_argument("--filters", type=float, default=0.0, help="rate of the filters under Muon, of --rate; 0: SGD")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--folder", type=Path, default=RESULTS / "cifar10")
     parser.add_argument("--device", default="cpu", help="where the network is trained: cpu, cuda")
@@ -81,12 +82,12 @@ if __name__ == "__main__":
     data = cifar10(given.data, cache=given.work)
     images, labels = torch.from_numpy(data.images).to(given.device), torch.from_numpy(data.labels).long()
     epochs = list(range(1, given.epochs + 1))
-    how = {name: getattr(given, name) for name in ("rate", "batch", "padding", "decay", "peak", "filters")}
+    how = {name: getattr(given, name) for name in ("rate", "batch", "padding", "decay", "peak", "filters", "seed")}
     name = "_".join(
         ["clean_resnet20", *(f"{part}{how[part]:g}" for part in how if how[part] != parser.get_default(part))]
     )
     home = given.work / f"{name}-{given.images}-{given.epochs}"
-    torch.manual_seed(0)
+    torch.manual_seed(given.seed)
     model = resnet(20).to(given.device)
     recipe = one_cycle_recipe(given.epochs, checkpoints=tuple(epochs))
     options = {**dict(recipe.options), "weight_decay": given.decay}
@@ -94,7 +95,7 @@ if __name__ == "__main__":
         recipe = replace(recipe, optimizer=Muon)
         options = {"weight_decay": given.decay, "filters": given.filters}
     schedule, options = one_cycle(given.peak), tuple(options.items())
-    recipe = replace(recipe, lr=given.rate, batch_size=given.batch, options=options, schedule=schedule)
+    recipe = replace(recipe, lr=given.rate, batch_size=given.batch, options=options, schedule=schedule, seed=given.seed)
     history = train(
         model, images[: given.images], labels[: given.images], recipe, folder=home, prepare=normalise,
         augment=crop_and_flip(given.padding),

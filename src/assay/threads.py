@@ -52,6 +52,10 @@ def one_blas_thread() -> Generator[int]:
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`map(function, items)` in as many threads as torch may use (`OMP_NUM_THREADS`, `torch.set_num_threads`; the cores
-    of this machine where nobody said), results in the order of the items."""
-    with one_blas_thread() as threads, ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(function, items)
+    of this machine where nobody said), results in the order of the items; of one thread, this one."""
+    with one_blas_thread() as threads:
+        if threads == 1:
+            yield from map(function, items)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            yield from pool.map(function, items)

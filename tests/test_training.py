@@ -103,7 +103,7 @@ from assay.datasets.toys import noisy_circle
 toy = noisy_circle(120, seed=0)
 torch.manual_seed(0)
 model = mlp([2, 8, 2])
-train(model, torch.tensor(toy.points).float(), torch.tensor(toy.labels), Training(400, batch_size=16),
+train(model, torch.tensor(toy.points).float(), torch.tensor(toy.labels), Training(200, batch_size=16),
       folder=__import__("pathlib").Path(sys.argv[1]))
 print(float(sum(p.double().sum() for p in model.parameters())).hex())
 """

@@ -1,6 +1,6 @@
 """Where tasks run: threads of this process, processes that outlive a pass, or the user's own executor.
 
-On Linux processes are forked from one that has done nothing but import torch (multiprocessing's forkserver): the second
+On Linux processes are forked from one that has done nothing but import (multiprocessing's forkserver): the second
 starts at once, and they share the memory of what is imported. Elsewhere they are spawned, each with its own imports; a
 process forked on macOS may not use what the system's frameworks had begun.
 """
@@ -21,8 +21,9 @@ from typing import ParamSpec, TypeVar
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-IMPORTED = ["torch", "pyarrow.dataset", "scipy.linalg"]
-"""By the process that others are forked from: what takes long, and starts no threads."""
+IMPORTED = ["assay.auditing.passes"]
+"""By the process that others are forked from: what most tasks are of, torch with it. The threads that this starts are
+OpenBLAS's and jemalloc's, which mind a fork."""
 
 
 class Processes(Executor):

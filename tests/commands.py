@@ -33,7 +33,7 @@ for line in sys.stdin:
                     app(arguments, prog_name="assay")
                 except SystemExit as end:
                     sys.stdout.flush(), sys.stderr.flush()
-                    os._exit(end.code)  # an interpreter with torch in it takes a second to come to its end
+                    os._exit(int(end.code or 0))  # an interpreter with torch in it takes a second to come to its end
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             out.seek(0), err.seek(0)
             ends.append([code, out.read().decode(), err.read().decode()])

@@ -1,6 +1,7 @@
 """Muon: filters against the polar factor of their momentum, all else against torch's SGD; resumed to the bit."""
 
 from collections.abc import Callable
+from math import log10
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from assay.models.resnet import resnet
 from assay.models.schedules import one_cycle
 from assay.models.training import Training, train
 
-LEAST, MOST = 0.68, 1.14
-"""Of the composed quintic over [0.01, 1], looked up on a grid of 4,000 points."""
+LEAST, MOST = 0.68, 1.21
+"""Of the composed quintic over [0.002, 1], looked up on a grid of 100,000 points."""
 
 
 @pytest.mark.parametrize("shape", [(4, 36), (16, 16), (30, 7), (1, 5), (5, 1)])
@@ -33,9 +34,15 @@ def test_the_singular_values_become_nearly_one_and_the_vectors_stay(shape: tuple
     assert not orthogonalised(torch.zeros(shape)).any()
 
 
+def test_filters_of_zero_stay_numbers():
+    layer = nn.Conv2d(1, 2, 1, bias=False)
+    nn.init.zeros_(layer.weight)
+    stepped(Muon(layer.parameters(), 0.1), lambda: layer.weight.sum(), 1)
+    assert layer.weight.isfinite().all()
+
+
 def test_the_iteration_takes_any_but_the_smallest_to_near_one():
-    x = torch.logspace(-2, 0, 4_000, dtype=torch.float64)
-    for each in x[::40]:
+    for each in torch.logspace(log10(0.002), 0, 100, dtype=torch.float64):
         pair = torch.stack([each, (1 - each**2).clamp(min=0).sqrt()]).diag()  # Frobenius norm 1
         assert LEAST <= orthogonalised(pair).diag()[0] <= MOST
 

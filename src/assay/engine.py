@@ -69,7 +69,7 @@ def run(
 ) -> None:
     """Does every task whose output is missing.
 
-    workers: None for threads of this process, a number for that many processes, or any executor (it is left
+    workers: None for threads of this process, a number for that many spawned processes, or any executor (it is left
     open; its processes keep torch at one thread). Each task runs with one torch thread.
     A task that fails stops the pass: what is pending is cancelled and its error raised, `OutputError` where its file
     could not be written. A killed worker is survived by a new pool, at most `rounds` pools, then `EngineError`. Ctrl-C

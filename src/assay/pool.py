@@ -1,33 +1,22 @@
-"""Where tasks run: threads of this process, processes that outlive a pass, or the user's own executor.
-
-On Linux processes are forked from one that has done nothing but import (multiprocessing's forkserver): the second
-starts at once, and they share the memory of what is imported. Elsewhere they are spawned, each with its own imports; a
-process forked on macOS may not use what the system's frameworks had begun.
-"""
+"""Where tasks run: threads of this process, spawned processes that outlive a pass, or the user's own executor."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.context import BaseContext
 from typing import ParamSpec, TypeVar
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-IMPORTED = ["assay.auditing.passes"]
-"""By the process that others are forked from: what most tasks are of, torch with it. The threads that this starts are
-OpenBLAS's and jemalloc's, which mind a fork."""
-
 
 class Processes(Executor):
-    """`count` processes: started when first needed, replaced by new ones where one of them died."""
+    """`count` spawned processes: started when first needed, replaced by new ones where one of them died."""
 
     def __init__(self, count: int) -> None:
         if count < 1:
@@ -37,12 +26,12 @@ class Processes(Executor):
 
     def submit(self, fn: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs) -> Future[Result]:
         """Runs `fn` in a process; what was submitted to processes that died is to be submitted again."""
-        self._pool = self._pool or _processes(self.count)
+        self._pool = self._pool or _spawned(self.count)
         try:
             return self._pool.submit(fn, *args, **kwargs)
         except BrokenExecutor:
             self.shutdown()
-            self._pool = _processes(self.count)
+            self._pool = _spawned(self.count)
             return self._pool.submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -64,20 +53,12 @@ def executor(workers: int | Executor | None, threads: int | None = None) -> Gene
         own.shutdown(wait=True, cancel_futures=True)
 
 
-def _processes(count: int) -> ProcessPoolExecutor:
-    pool = ProcessPoolExecutor(count, mp_context=_context(), initializer=_start_worker, initargs=(dict(os.environ),))
+def _spawned(count: int) -> ProcessPoolExecutor:
+    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
     with _deaf():
         for _ in range(count):  # each starts a process
             pool.submit(os.getpid)
     return pool
-
-
-def _context() -> BaseContext:
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
-    return context
 
 
 @contextmanager
@@ -94,12 +75,8 @@ def _deaf() -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _start_worker(environment: dict[str, str]) -> None:
-    """In each process: the parent's environment as it is now, not as it was when the server started; no ear for Ctrl-C,
-    whoever started that; no life after the parent's, which may have been killed."""
-    os.environ.clear()
-    os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start_worker() -> None:
+    """In each process: no life after the parent's, which may have been killed."""
     parent = multiprocessing.parent_process()
 
     def outlive() -> None:

@@ -32,7 +32,7 @@ class Training:
     """How to train. Epochs are counted from 1.
 
     - `epochs`: how many, at most. `batch_size=None` is full-batch: one step an epoch.
-    - `optimizer`: `torch.optim.Adam`, `AdamW` or `SGD`, with its further `options`; `schedule` scales `lr`.
+    - `optimizer`: `torch.optim.Adam`, `AdamW`, `SGD` or `Muon`, with its further `options`; `schedule` scales `lr`.
     - `penalty`: added to the loss, such as `ElasticNet(l1, l2)` on the head.
     - `tolerance`: full-batch training ends when the norm of the objective's gradient is no more than this.
     - `patience`: training ends when the validation loss has not fallen for so many epochs; the best weights are kept.

@@ -243,6 +243,13 @@ def test_help_does_not_wait_for_torch(arguments: list[str]):
     assert "Usage: assay" in done.stdout
 
 
+def test_a_command_does_not_end_with_a_search_for_garbage():
+    """What is registered first is called last."""
+    script = "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count())); import assay.cli"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 1_000
+
+
 def test_an_audit_and_the_page_do_not_wait_for_scikit_learn():
     """It takes as long to import as torch, and few of their calls need it."""
     script = (

@@ -73,12 +73,12 @@ def test_what_is_no_filter_moves_by_sgd():
 def test_filters_keep_their_norm_and_turn_by_the_polar_factor_of_their_momentum():
     torch.manual_seed(0)
     layer = nn.Conv2d(3, 4, 3, bias=False, dtype=torch.float64)
-    slope = torch.randn_like(layer.weight)
+    first, then = torch.randn_like(layer.weight), torch.randn_like(layer.weight)
     expected = layer.weight.detach().flatten(1).clone()
     optimizer = Muon(layer.parameters(), 0.1, filters=0.5, momentum=0.9)
-    for momentum in (1 + 0.9, 1 + 0.9 * 1.9):  # gradient + 0.9 m, with m = 1 and then 1.9 gradients
-        stepped(optimizer, lambda: (layer.weight * slope).sum(), 1)
-        expected = expected * 2 / expected.norm() - 0.05 * orthogonalised(momentum * slope.flatten(1))
+    for slope, ahead in ((first, 1.9 * first), (then, then + 0.9 * (then + 0.9 * first))):
+        stepped(optimizer, lambda slope=slope: (layer.weight * slope).sum(), 1)
+        expected = expected * 2 / expected.norm() - 0.05 * orthogonalised(ahead.flatten(1))
         assert_close(layer.weight.detach().flatten(1), expected)
 
 

@@ -51,6 +51,11 @@ def test_a_call_that_overlaps_another_thread_s_leaves_the_number_as_it_was():
     assert torch.get_num_threads() == 3
 
 
+def test_of_one_thread_the_callers_own():
+    torch.set_num_threads(1)
+    assert list(in_threads(lambda _: get_ident(), range(3))) == 3 * [get_ident()]
+
+
 def test_an_error_restores_the_number():
     with pytest.raises(ZeroDivisionError):
         list(in_threads(lambda x: 1 // x, [0]))

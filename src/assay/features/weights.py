@@ -14,9 +14,9 @@ from torch import Tensor, nn, serialization
 from ..errors import SourceError
 
 _serialization: Any = serialization
-# What `torch.load(weights_only=True)` raises for a file that needs code, which no public name of torch's stands for;
-# taken from torch, as assay imports no pickle (a test enforces it), and as `Exception` would hide other faults.
-NEEDS_CODE: type[Exception] = _serialization.pickle.UnpicklingError  # torch's pickle, for its error alone
+NEEDS_CODE: type[Exception] = _serialization.pickle.UnpicklingError  # the name alone: assay imports no pickle
+"""What `torch.load(weights_only=True)` raises for a file that needs code. No public name of torch's stands for it, a
+test keeps pickle out of our imports, and to catch `Exception` instead would hide other faults."""
 
 
 def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> nn.Module:

@@ -1,6 +1,7 @@
 """Data sets as a network takes them: the order and the ids of the root, whatever wraps it."""
 
 import os
+import time
 
 import datasets
 import numpy as np
@@ -172,18 +173,50 @@ def test_a_broken_item_is_named(case):
 
 
 class Dies(Numbers):
-    """Item 9 takes its process along."""
+    """Item 9 takes its process along, once all before it is read."""
 
     def __getitem__(self, k: int):
         if k == 9:
+            time.sleep(0.5)
             os._exit(1)
         return super().__getitem__(k)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch tells it once more on tidying up
-def test_a_loading_process_that_dies_is_said():
-    with pytest.raises(assay.SourceError, match=r"a process that loads samples died.*num_workers=0"):
-        list(open_examples(td.DataLoader(Dies(), batch_size=4, num_workers=1)).blocks())
+DEAD = r"a process that loads samples died.*num_workers=0"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_loading_process_that_dies_is_said(workers):
+    with pytest.raises(assay.SourceError, match=DEAD):
+        list(open_examples(td.DataLoader(Dies(), batch_size=4, num_workers=workers)).blocks())
+
+
+class Gone(Numbers):
+    """At item 9 its process closes all it has open, leaves a mark, and ends half a second later."""
+
+    def __init__(self, mark):
+        super().__init__()
+        self.mark = mark
+
+    def __getitem__(self, k: int):
+        if k == 9:
+            time.sleep(0.2)  # the second batch is on its way
+            os.closerange(3, 1000)
+            self.mark.touch()
+            time.sleep(0.5)
+            os._exit(1)
+        return super().__getitem__(k)
+
+
+def test_a_loading_process_that_is_gone_before_it_has_ended_is_told_of_once(tmp_path):
+    blocks = open_examples(td.DataLoader(Gone(tmp_path / "gone"), batch_size=4, num_workers=1)).blocks()
+    next(blocks)
+    while not (tmp_path / "gone").exists():
+        time.sleep(0.01)
+    with pytest.raises(assay.SourceError, match=DEAD) as told:
+        list(blocks)
+    time.sleep(0.75)  # torch would raise here, when a signal says that the process has ended
+    del told  # held until now, since torch is told nothing once the loader is gone
 
 
 def test_named_entries_become_named_inputs():

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
-import torch
 from torch import Tensor
 from torch.utils import data as td
 
 from ..errors import AssayError, SourceError
 from .arrays import numpy_of
 from .convert import some
-from .loading import Collate, Failed, Items, same, spoken, tensors_of
+from .loading import Failed, Items, batches, same, spoken, tensors_of
 
 BATCH = 256
 TWICE = 32  # samples read twice, to see whether they change
@@ -98,23 +97,16 @@ class Examples:
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Block]:
         """Samples [start, stop), `batch` at a time; `start` is a multiple of it.
 
-        Raises `SourceError` naming the sample where the data set raised, or its items do not go together.
+        Raises `SourceError` naming the sample where the data set raised or its items do not go together, and where a
+        process that loads them died.
         """
         stop = len(self) if stop is None else stop
         items = Items(self.dataset, self.rows[start:stop])
-        loader: Any = td.DataLoader(
-            items, self.batch, num_workers=self.workers, collate_fn=Collate(self.collate), generator=torch.Generator()
-        )
         first = start
-        try:
-            for found in loader:
-                last = min(first + self.batch, stop)
-                yield self._block(found, first, last)
-                first = last
-        except (RuntimeError, ConnectionError, EOFError) as cause:
-            if not self.workers or not ("DataLoader worker" in str(cause) or not isinstance(cause, RuntimeError)):
-                raise
-            raise SourceError(f"a process that loads samples died ({cause}); load with num_workers=0") from cause
+        for found in batches(items, self.batch, self.collate, self.workers):
+            last = min(first + self.batch, stop)
+            yield self._block(found, first, last)
+            first = last
 
     def _block(self, found: Any, first: int, last: int) -> Block:
         """A collated batch as samples [first, last)."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import connection
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils import data as td
 
+from ..errors import SourceError
 from .images import image_tensor
+
+DEATH = 5.0  # seconds within which a process that lost its connection is seen to end
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class Items(Dataset[Any]):
+class Items(td.Dataset[Any]):
     """Some items of a data set; one that raises is handed on as what it raised, so that its place is known."""
 
     dataset: Any
@@ -54,6 +60,38 @@ class Collate:
             return self.collate(items)
         except (RuntimeError, TypeError, ValueError) as cause:
             return Failed(None, cause)
+
+
+def batches(items: Items, size: int, collate: Callable[[list[Any]], Any], workers: int) -> Iterator[Any]:
+    """`items` in order, `size` of them at a time, loaded by `workers` processes (0: by this one).
+
+    Raises `SourceError` where one of those dies while its batch is waited for; who is busy with another batch then gets
+    torch's `RuntimeError`, which comes by a signal.
+    """
+    loader: Any = td.DataLoader(
+        items, size, num_workers=workers, collate_fn=Collate(collate), generator=torch.Generator()
+    )
+    others, own = multiprocessing.active_children(), []
+    try:
+        found = iter(loader)
+        own = [child for child in multiprocessing.active_children() if child not in others]
+        yield from found
+    except (RuntimeError, ConnectionError, EOFError) as cause:
+        if not workers or (isinstance(cause, RuntimeError) and "DataLoader worker" not in str(cause)):
+            raise
+        _see_off(own)
+        told = str(cause) or type(cause).__name__
+        raise SourceError(f"a process that loads samples died ({told}); load with num_workers=0") from cause
+
+
+def _see_off(children: list[Any]) -> None:
+    """Waits for the end of the child that died: its connection ends first, and torch, told of the end by a signal,
+    would raise in whatever this process does by then."""
+    with suppress(RuntimeError):
+        ended = connection.wait([child.sentinel for child in children], DEATH)
+        for child in children:
+            if child.sentinel in ended:
+                child.join()
 
 
 def _plain(item: Any) -> Any:

@@ -9,10 +9,13 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import ParamSpec, TypeVar
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+
+_STARTING = threading.Lock()  # so that it is known whose the processes are that have just started
 
 
 class Processes(Executor):
@@ -23,20 +26,42 @@ class Processes(Executor):
             raise ValueError(f"workers={count}; give at least 1, an executor, or None for threads")
         self.count = count
         self._pool: ProcessPoolExecutor | None = None
+        self._running: list[BaseProcess] = []
+        self._ended = False
+        self._lock = threading.Lock()
 
     def submit(self, fn: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs) -> Future[Result]:
         """Runs `fn` in a process; what was submitted to processes that died is to be submitted again."""
-        self._pool = self._pool or _spawned(self.count)
-        try:
-            return self._pool.submit(fn, *args, **kwargs)
-        except BrokenExecutor:
-            self.shutdown()
-            self._pool = _spawned(self.count)
-            return self._pool.submit(fn, *args, **kwargs)
+        with self._lock:
+            if self._ended:
+                raise RuntimeError("no task is taken after shutdown()")
+            pool = self._pool or self._start()
+            try:
+                return pool.submit(fn, *args, **kwargs)
+            except BrokenExecutor:
+                pool.shutdown()
+                return self._start().submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        with self._lock:
+            self._ended = True
         if self._pool is not None:
             self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def terminate(self) -> None:
+        """shutdown(), whatever the processes are at."""
+        with self._lock:
+            self._ended = True
+        for process in self._running:
+            process.terminate()
+        self.shutdown()
+
+    def _start(self) -> ProcessPoolExecutor:
+        with _STARTING:
+            others = multiprocessing.active_children()
+            self._pool = _spawned(self.count)
+            self._running = [child for child in multiprocessing.active_children() if child not in others]
+        return self._pool
 
 
 @contextmanager

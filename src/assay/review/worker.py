@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor
 from importlib import import_module
-from multiprocessing import active_children
 from typing import Any
 
 from ..pool import Processes
@@ -21,7 +20,6 @@ class Worker:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._others = set(active_children())
         self._quick, self._long = Processes(1), Processes(1)
 
     def call(self, name: str, *arguments: Any) -> Any:
@@ -40,9 +38,7 @@ class Worker:
     def close(self) -> None:
         """Ends the processes, whatever they are at: they write nothing that is not whole or absent."""
         for pool in (self._quick, self._long):
-            pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(active_children()) - self._others:
-            process.terminate()
+            pool.terminate()
 
 
 def open_there(path: str) -> None:

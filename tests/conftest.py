@@ -1,17 +1,14 @@
 """What every test shares: shape annotations are checked from here on, and one real audit is made once."""
 
+import sparing  # noqa: I001  (before anything imports assay)
+
 import warnings
 
-import jaxtyping
+import numpy as np
+import pytest
 
-# Before anything imports assay: its annotations, shapes included, are checked from here on, in tests only.
-jaxtyping.install_import_hook("assay", "beartype.beartype")
-
-import numpy as np  # noqa: E402  (the hook must come first)
-import pytest  # noqa: E402
-
-import assay  # noqa: E402
-from assay.datasets.digits import digits  # noqa: E402
+import assay
+from assay.datasets.digits import digits
 
 LONG = [
     "test_cli",
@@ -32,6 +29,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((k for k, name in enumerate(LONG) if item.path.stem.startswith(name)), len(LONG))
 
     items.sort(key=rank)
+
+
+def pytest_runtest_logstart() -> None:
+    sparing.begin()
 
 
 @pytest.fixture(scope="session")

@@ -43,14 +43,14 @@ def undisturbed(data: Path, out: Path, **arguments: Any) -> dict[str, str]:
 
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path):
     path = write(tmp_path / "a.parquet", t=TARGETS[:, 0])
-    for name, workers in {"none": None, "one": 1, "two": 2, "four": 4}.items():
+    for name, workers in {"none": None, "three": 3}.items():
         assay.audit(path, label="t", features="f*", l2=1e-2, shard_rows=50, workers=workers, out=tmp_path / name)
     with ThreadPoolExecutor(3) as threads:
         assay.audit(path, label="t", features="f*", l2=1e-2, shard_rows=50, workers=threads, out=tmp_path / "own")
         assert threads.submit(int, "7").result() == 7, "the user's executor is left open"
     truth = contents(tmp_path / "none")
     assert len(truth) == 3 + 5
-    for name in ("one", "two", "four", "own"):
+    for name in ("three", "own"):
         assert contents(tmp_path / name) == truth, name
 
 

@@ -12,10 +12,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..engine import atomic, write_json
 from ..errors import AssayError, OutputError
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 OURS = (
     "scores", "work", "source", "head.safetensors", "curvature.safetensors", "trimmed_head.safetensors",
@@ -205,6 +208,12 @@ class Folder:
 
     def shards(self) -> list[Path]:
         return sorted(self.scores.glob("part-*.parquet"))
+
+    def dataset(self) -> ds.Dataset:
+        """All score rows, lazily."""
+        import pyarrow.dataset as ds  # half a second where pandas is installed, which it brings
+
+        return ds.dataset([str(path) for path in self.shards()], format="parquet")
 
 
 class Temporary:

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import torch
 from torch import nn
 
@@ -40,6 +39,9 @@ from .regions import Regions, find_regions
 from .select import own_columns, select, top_rows
 from .shift import Shift, shift_of, thin_unseen
 from .target import check_target
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Audit:
     @property
     def dataset(self) -> ds.Dataset:
         """All rows, lazily, in the order of the source."""
-        return ds.dataset([str(path) for path in self.folder.shards()], format="parquet")
+        return self.folder.dataset()
 
     @property
     def table(self) -> pa.Table:

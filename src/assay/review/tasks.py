@@ -15,7 +15,7 @@ from ..errors import AssayError, SourceError
 from ..sources.picture import as_png
 from ..sources.source import Rendered
 from ..sources.table import TableSource
-from . import boxes, nearest, plane, slices
+from . import boxes, nearest, plane
 from .shards import Shards
 
 PATIENCE, TOGETHER = 0.15, 8  # seconds of an answer with pictures; pictures that are read together
@@ -97,6 +97,20 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
+def sliders(audit: Audit, *arguments: Any) -> dict[str, Any]:
+    """See `slices`, which matplotlib comes with: not before somebody asks."""
+    from . import slices
+
+    return slices.sliders(audit, *arguments)
+
+
+def cut_svg(audit: Audit, *arguments: Any) -> bytes:
+    """See `slices`."""
+    from . import slices
+
+    return slices.cut_svg(audit, *arguments)
+
+
 def _read(source: TableSource, rows: list[int]) -> dict[int, bytes | None]:
     """Pictures as they are, read together; one by one where that fails, so that a damaged one costs no other."""
     there = [row for row in rows if row < len(source)]
@@ -131,7 +145,7 @@ TASKS: dict[str, Callable[..., Any]] = {
     "placed": plane.placed,
     "at": plane.at,
     "regions": boxes.regions,
-    "sliders": slices.sliders,
-    "cut_svg": slices.cut_svg,
+    "sliders": sliders,
+    "cut_svg": cut_svg,
     "export": export,
 }

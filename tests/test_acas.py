@@ -122,7 +122,7 @@ def test_networks_say_for_which_previous_advisory_they_are(tmp_path, number, adv
     assert networks.previous == advisory
     table = acasxu_encounters(networks, rho=ACAS_RHO[:2], steps=3, own=(200.0,), intruder=(200.0,))
     assert table.previous == advisory
-    assert table.render(0).fields["previous"] == advisory
+    assert table.render([0])[0].fields["previous"] == advisory
     np.savez(tmp_path / "nets.npz", **{**good(), "a_prev": np.full(9, number, np.int8)})
     assert read_networks(tmp_path / "nets.npz").previous == advisory
 
@@ -295,7 +295,7 @@ def test_a_table_after_another_advisory(small, tmp_path):
     assert not np.array_equal(policy(Q[20][:, 3]), policy(Q[20][:, 0]))
     write_table(after, tmp_path / "written")
     assert set(pq.read_table(tmp_path / "written")["previous"].to_pylist()) == {"SL"}
-    assert after.render(3).fields["previous"] == "SL"
+    assert after.render([3])[0].fields["previous"] == "SL"
     plain = hcas_encounters(tmp_path, pairs=((600.0, 200.0),), rho=RHO, steps=9)
     assert plain.fingerprint() != after.fingerprint()
     assert plain.label(0, len(plain)).tolist() != after.label(0, len(after)).tolist()  # labels kept apart
@@ -444,7 +444,7 @@ def test_a_grid_of_one_point_an_axis():
     batch = next(table.batches(10))
     assert batch.x.tolist() == [[499.0, 0.0, 1.0, 200.0, 300.0, 5.0]]
     assert batch.y.tolist() == [3]
-    assert table.render(0).fields["advisory"] == "SL"
+    assert table.render([0])[0].fields["advisory"] == "SL"
 
 
 def test_tau_and_speeds_outside_the_networks_are_refused():

@@ -41,7 +41,7 @@ LAYERS = [
     {"influence"},
     {"explore", "decisions"},
     {"auditing"},
-    {"canvas", "plots", "inline"},
+    {"canvas", "plots", "inline", "shown"},
     {"report", "cut_page"},
     {"review"},
     {"__init__"},

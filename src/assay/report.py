@@ -26,11 +26,11 @@ from .auditing.result import Audit
 from .auditing.target import check_target
 from .engine import atomic
 from .explore.trust import TrustReport
-from .inline import figure_svg, thumbnail
-from .sources.source import Source
+from .inline import figure_svg
+from .shown import shown
 
 DRAWN = 200_000  # rows drawn in a figure at most, evenly picked: more show no more
-FIELDS = 8  # columns shown of a sample that is no picture
+LARGE, SMALL = 192, 96  # pixels of a sample's picture, and of a neighbour's
 NEIGHBOURS = 5
 PROMISED = 0.9  # the page's sentence names the least effort that is expected to find this share of the errors
 TARGETS = 4  # outputs of a regression that get a figure
@@ -218,43 +218,15 @@ def _samples(audit: Audit, per_kind: int) -> dict[str, list[dict[str, Any]]]:
     tops = {kind: audit.top(per_kind, kind=kind).to_pylist() for kind in _shown_kinds(audit)}
     rows = [row for top in tops.values() for row in top]
     explained = audit.explain_many([row["id"] for row in rows], top_k=NEIGHBOURS) if rows else []
-    shown = partial(_shown, audit.source, _moments(audit))
     for row, explanation in zip(rows, explained, strict=True):
-        sides = {"supporters": explanation.supporters.to_pylist(), "opponents": explanation.opponents.to_pylist()}
-        for neighbour in (*sides["supporters"], *sides["opponents"]):
-            neighbour |= shown(neighbour["row"], 96)
-        row |= sides | {"why": explanation.sentence} | shown(row["row"], 192)
+        row |= {"supporters": explanation.supporters.to_pylist(), "opponents": explanation.opponents.to_pylist()}
+        row["why"] = explanation.sentence
+    sized = [(row, LARGE) for row in rows]
+    sized += [(other, SMALL) for row in rows for other in (*row["supporters"], *row["opponents"])]
+    seen = shown(audit, [(sample["row"], pixels) for sample, pixels in sized])
+    for sample, pixels in sized:
+        sample |= seen[sample["row"], pixels]
     return tops
-
-
-def _shown(source: Source, moments: Moments, row: int, pixels: int) -> dict[str, Any]:
-    """What a person sees of a sample: a picture, or its most unusual columns and how many more there are."""
-    rendered = source.render(row)
-    if rendered.png is not None:
-        return {"png": thumbnail(rendered.png, pixels), "fields": {}, "more": 0}
-    fields = {**dict(zip(source.columns, source.take([row]).x[0].tolist(), strict=True)), **rendered.fields}
-    shown = dict(sorted(fields.items(), key=partial(_ordinary, moments))[:FIELDS])
-    return {"png": None, "fields": shown, "more": len(fields) - len(shown)}
-
-
-Moments = dict[str, tuple[float, float]]
-
-
-def _moments(audit: Audit) -> Moments:
-    """Column → mean and scale, as the head standardises it; a constant column is never unusual."""
-    design, columns = audit.head.design, audit.source.columns
-    names = [name for name, kept in zip(columns, design.kept.tolist(), strict=True) if kept]
-    constant = dict.fromkeys(columns, (0.0, math.inf))
-    return constant | dict(zip(names, zip(design.mean.tolist(), design.scale.tolist(), strict=True), strict=True))
-
-
-def _ordinary(moments: Moments, field: tuple[str, Any]) -> float:
-    """Sorting key: what is no column of the head first, then columns by their distance from the mean, largest first."""
-    name, value = field
-    if name not in moments or not isinstance(value, int | float):
-        return -math.inf
-    mean, scale = moments[name]
-    return -abs(value - mean) / scale
 
 
 def _environment() -> jinja2.Environment:

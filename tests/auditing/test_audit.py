@@ -125,7 +125,7 @@ def test_the_planted_flips_of_the_digits_come_first(digits_audit: assay.Audit, f
     assert info["dropped_columns"] == ["x0", "x32", "x39"]
     assert sum(info["kinds"].values()) == info["rows"] == 1797
     assert info["gradient_norm"] <= 1e-8 * info["gradient_scale"]
-    assert digits_audit.source.render(0).png
+    assert digits_audit.source.render([0])[0].png
 
 
 def test_the_trust_report_is_there_and_the_same_after_loading(digits_audit: assay.Audit):

@@ -173,7 +173,7 @@ def test_images_go_to_the_folder_of_their_corrected_label(digits_audit, tmp_path
     for row in listed[:20]:
         with (
             Image.open(folder / row["file"]) as image,
-            Image.open(io.BytesIO(audit.source.render(int(row["row"])).png)) as right,
+            Image.open(io.BytesIO(audit.source.render([int(row["row"])])[0].png)) as right,
         ):
             assert np.array_equal(np.asarray(image), np.asarray(right))
     assert len(list(folder.rglob("*.png"))) == 1_796

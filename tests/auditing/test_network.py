@@ -117,9 +117,9 @@ def test_a_recomputed_audit_is_opened_with_its_network(trained, tmp_path):
     )
     again = assay.load(tmp_path / "a")
     assert again.table.equals(audit.table)
-    shown = again.source.render(7)
+    shown = again.source.render([7])[0]
     assert shown.fields["label"] == int(Y[7])
-    assert shown.png == audit.source.render(7).png
+    assert shown.png == audit.source.render([7])[0].png
     with pytest.raises(assay.SourceError, match=r"recomputes its features by Sequential before its layer '4'; give"):
         again.explain(3)
     opened = assay.load(tmp_path / "a", data=Wrapped(), model=trained)
@@ -246,7 +246,7 @@ def test_a_folder_of_images_is_audited_and_shown(tmp_path):
     audit = assay.audit(folder, model=picture_network(), out=tmp_path / "audit", l2=1e-3)
     assert set(audit.table["given_label"].to_pylist()) == {"red", "blue"}
     assert audit.table["id"].to_pylist()[0].startswith("blue/")
-    shown = assay.load(tmp_path / "audit").source.render(0)
+    shown = assay.load(tmp_path / "audit").source.render([0])[0]
     assert shown.png is not None
     assert shown.png.startswith(b"\x89PNG")
     page = assay.write_report(audit).read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ def test_numbers_are_read_exactly_as_float64(opened: Source):
     assert (opened.columns, opened.vocabulary) == (("f0", "f1"), ("a", "b"))
     np.testing.assert_array_equal(batch.x.numpy(), [[i / 3, i % 7] for i in range(40)])
     assert batch.y.tolist() == [i % 2 for i in range(40)]
-    assert opened.render(3).fields == {"f0": 1.0, "f1": 3.0, "note": "n3", "y": "b"}
+    assert opened.render([3])[0].fields == {"f0": 1.0, "f1": 3.0, "note": "n3", "y": "b"}
     assert "train.csv, row 5" in opened.where(5)
 
 

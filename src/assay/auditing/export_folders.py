@@ -60,7 +60,7 @@ def export_images(
         raise ShapeError(
             "a folder of images has a sub-folder a class, and this audit is a regression; export to .parquet"
         )
-    if not isinstance(source, TableSource) or source.render(0).png is None:
+    if not isinstance(source, TableSource) or source.pictures_of([0])[0] is None:
         raise ShapeError("these samples have no pictures; export to .parquet or .csv")
     folders = folder_names(classes)
     name = "corrected_label" if decided is not None else "given_label"

@@ -141,10 +141,12 @@ class Encounters:
             digest.update(self.label(start, min(start + HASHED, len(self))).astype(np.uint8).tobytes())
         return digest.hexdigest()
 
-    def render(self, row: int) -> Rendered:
-        batch = self.take([row])
-        fields: dict[str, Any] = dict(zip(self.columns, batch.x[0].tolist(), strict=True))
-        return Rendered(None, {**fields, "previous": self.previous, "advisory": self.vocabulary[int(batch.y[0])]})
+    def render(self, rows: Sequence[int]) -> list[Rendered]:
+        batch = self.take(rows)
+        return [
+            Rendered(None, {**dict(zip(self.columns, x, strict=True)), "previous": self.previous, "advisory": advisory})
+            for x, advisory in zip(batch.x.tolist(), (self.vocabulary[y] for y in batch.y.tolist()), strict=True)
+        ]
 
     def spec(self) -> dict[str, Any] | None:
         return {"kind": "generated", "name": self.name}

@@ -133,7 +133,7 @@ def _readable(png: bytes | None, side: int) -> bytes | None:
 def _rendered(audit: Audit, row: int) -> Rendered:
     if not 0 <= row < len(audit.source):
         raise SourceError(f"row {row} is not there")
-    return audit.source.render(row)
+    return audit.source.render([row])[0]
 
 
 TASKS: dict[str, Callable[..., Any]] = {

@@ -84,13 +84,13 @@ class TableSource:
         own = getattr(self.store, "fingerprint", None)  # a store that knows its own need not be read
         return (None if own is None else own()) or content_hash(self)
 
-    def render(self, row: int) -> Rendered:
-        """The row's fields, and its picture: that of its column, or the features where they have an image shape."""
+    def render(self, rows: Sequence[int]) -> list[Rendered]:
+        """Fields of the rows, and pictures: those of a column, or the features where they have an image shape."""
         hidden = set(self.choice.features) if self.image_shape else set[str]()
         schema = self.store.schema
         shown = [f.name for f in schema if f.name not in hidden and not _bulky(f.type)]
-        values = self.store.take(shown, np.array([row])).to_pylist()
-        return Rendered(self.pictures_of([row])[0], values[0] if values else {})
+        fields = self.store.take(shown, np.asarray(rows)).to_pylist() if shown else [{} for _ in rows]
+        return [Rendered(png, values) for png, values in zip(self.pictures_of(rows), fields, strict=True)]
 
     def pictures_of(self, rows: Sequence[int]) -> list[bytes | None]:
         """The pictures that `render` gives of these rows, read together."""

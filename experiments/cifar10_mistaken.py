@@ -25,7 +25,7 @@ from common import RESULTS, write_results
 import assay
 from assay.datasets.cifar10 import MISTAKEN, Cifar10, cifar10
 from assay.datasets.noise import flip_by_class
-from assay.explore.transitions import label_loss, transitions_of
+from assay.explore.transitions import label_loss
 
 
 def compare(unit: Unit, home: Path, data: Cifar10, *, others: bool = False) -> dict[str, Any]:
@@ -40,8 +40,8 @@ def compare(unit: Unit, home: Path, data: Cifar10, *, others: bool = False) -> d
     H, y, wrong = torch.from_numpy(point.H).double(), torch.from_numpy(given).long(), given != drawn.truth
     head = assay.Head.fit(H, given, family="softmax")
     leverage = head.leverage(H, given)
-    judge = judged(head, leverage)
-    mistaken = transitions_of(head.family, judge, y, leverage.w)
+    found = judged(head, leverage)
+    judge, mistaken = found.scores, found.mistaken
     counted = label_loss(head.family, judge.left_out_logits, y, mistaken.log_relative)
     p = head.family.probabilities(judge.left_out_logits).numpy()
     scores = {"trimmed leave-one-out loss": judge.loo_loss.numpy(), "mislabeled_score": counted.numpy(), **of(p, given)}

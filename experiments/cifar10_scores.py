@@ -26,11 +26,10 @@ from torch import nn
 
 import assay
 from assay.engine import atomic
+from assay.explore.judge import Judged, judge
 from assay.explore.planted import Flips
-from assay.explore.trim import judge
 from assay.l2 import Rows
 from assay.leverage import Leverage
-from assay.scores import Scores
 
 DAMPING = 1e-3  # of the trained head, whose λ2 alone may leave its curvature singular
 HEAVY = (1e-1, 1.0)  # λ2 tried beside the one that leave-one-out chooses
@@ -182,10 +181,10 @@ def at_checkpoint(point: Checkpoint, labels: np.ndarray, *, seed: int) -> tuple[
 
 def trimmed_loss(head: assay.Head, leverage: Leverage) -> Floats:
     """The leave-one-out loss under the head fitted again without the suspects."""
-    return judged(head, leverage).loo_loss.numpy()
+    return judged(head, leverage).scores.loo_loss.numpy()
 
 
-def judged(head: assay.Head, leverage: Leverage) -> Scores:
+def judged(head: assay.Head, leverage: Leverage) -> Judged:
     return judge(head, Rows(leverage.H, leverage.y, leverage.w), leverage.V, leverage.curvature)
 
 
@@ -197,7 +196,7 @@ def cleaned(
     H = torch.from_numpy(point.H).double()
     tested = torch.from_numpy(point.test).double()
     head = assay.Head.fit(H, labels, family="softmax", l2=l2)
-    without = judged(head, head.leverage(H, labels)).loo_logits
+    without = judged(head, head.leverage(H, labels)).scores.loo_logits
     suggested = head.family.probabilities(without).numpy().argmax(1)
     flips, order = int((labels != truth).sum()), (-suspect).argsort(kind="stable")
     drawn = np.random.default_rng(seed).permutation(len(labels))

@@ -144,7 +144,7 @@ def on_a_full_disk(data: str, out: str) -> Iterator[Ended]:
         yield ["half written", len(torn), " ".join(torn)]
         if end[1] == 0:
             return
-        limit *= 2
+        limit *= 4
 
 
 if __name__ == "__main__":

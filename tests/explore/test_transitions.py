@@ -15,8 +15,8 @@ from sklearn.metrics import average_precision_score
 import assay
 from assay.auditing import sample
 from assay.cli.summary import print_summary
+from assay.explore.judge import judge
 from assay.explore.transitions import LEAST, Transitions, _Mixture, evidence, find_transitions, label_loss
-from assay.explore.trim import judge
 from assay.families import Softmax
 from assay.l2 import Rows
 
@@ -194,20 +194,22 @@ def test_more_pairs_to_choose_from_need_more_evidence():
     assert evidence(10) == pytest.approx(np.log(90))
 
 
-def digits_mistaken(seed: int = 0):
-    """Digits of which a third of the eights are called three."""
+def digits_mistaken(*which: int):
+    """Some of the digits; a third of the eights are called three."""
     X, clean = load_digits(return_X_y=True)
-    g = np.random.default_rng(seed)
+    kept = np.isin(clean, which)
+    X, clean = X[kept], clean[kept]
+    g = np.random.default_rng(0)
     y = np.where((clean == 8) & (g.random(len(clean)) < 1 / 3), 3, clean)
     return X[:, X.std(0) > 0], y, clean
 
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory: pytest.TempPathFactory):
-    """The audit of digits by their names, a third of the eights called three."""
-    X, y, clean = digits_mistaken()
+    """Their audit, by names."""
+    X, y, clean = digits_mistaken(0, 3, 5, 8, 9)
     names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
-    audit = assay.audit((X, names[y]), l2=1e-2, shard_rows=500, out=tmp_path_factory.mktemp("named") / "audit")
+    audit = assay.audit((X, names[y]), l2=1e-2, shard_rows=400, out=tmp_path_factory.mktemp("named") / "audit")
     return audit, X, names[y], y != clean
 
 
@@ -224,10 +226,10 @@ def test_an_audit_says_which_classes_are_mistaken(named):
     head = assay.Head.fit(X, codes, l2=1e-2)
     leverage = head.leverage(X, codes)
     judged = judge(head, Rows(leverage.H, leverage.y, leverage.w), leverage.V, leverage.curvature)
-    p = head.family.probabilities(judged.left_out_logits)
+    p = head.family.probabilities(judged.scores.left_out_logits)
     found = find_transitions(p, leverage.y, ones(codes))
     assert found.log_relative is not None
-    doubt = label_loss(columns(10), p.log(), leverage.y, found.log_relative).numpy()
+    doubt = label_loss(columns(5), p.log(), leverage.y, found.log_relative).numpy()
     np.testing.assert_allclose(first, doubt / (1 + doubt), rtol=1e-5)
     np.testing.assert_allclose(
         audit.table["label_score"].to_numpy(), p.gather(1, leverage.y[:, None])[:, 0].numpy(), rtol=1e-5
@@ -250,8 +252,9 @@ def test_the_pages_say_so_and_an_audit_from_before_is_read_too(named, capsys):
     assert "called <bdi>" not in assay.write_report(before, overwrite=True).read_text(encoding="utf-8")
 
 
-def test_a_sample_of_the_rows_tells_it_for_all_of_any_number_of_workers(named, tmp_path, monkeypatch):
-    _, X, labels, _ = named
+def test_a_sample_of_the_rows_tells_it_for_all_of_any_number_of_workers(tmp_path, monkeypatch):
+    X, y, _ = digits_mistaken(*range(10))
+    labels = np.array(list("0123456789"))[y]
     monkeypatch.setattr(sample, "CELLS", 1_200 * X.shape[1])
     audits = [
         assay.audit((X, labels), l2=1e-2, shard_rows=400, workers=workers, out=tmp_path / str(workers))
@@ -259,20 +262,35 @@ def test_a_sample_of_the_rows_tells_it_for_all_of_any_number_of_workers(named, t
     ]
     assert audits[0].info["sampled_rows"] == 1_200
     assert audits[0].info["mistaken"] == audits[1].info["mistaken"]
-    assert [(pair["true"], pair["given"]) for pair in audits[0].info["mistaken"]] == [("eight", "three")]
+    assert [(pair["true"], pair["given"]) for pair in audits[0].info["mistaken"]] == [("8", "3")]
     assert audits[0].table.equals(audits[1].table)
 
 
 def test_a_trace_has_the_loss_an_audit_scores_by():
     """Of a network whose last layer sees the columns themselves, all above zero."""
-    X, y, _ = digits_mistaken()
+    X, y, _ = digits_mistaken(0, 3, 5, 8, 9)
     X = torch.from_numpy(X / 16).float()
-    network = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(X.shape[1], 10))
+    y = np.unique(y, return_inverse=True)[1]
+    network = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(X.shape[1], 5))
     audit = assay.audit((X, y), model=network, l2=1e-4)
     assert audit.info["mistaken"]
     trace = assay.trace((X, y), model=network, checkpoints={1: network.state_dict()}, refit=True, l2=1e-4)
     loss = trace.column("label_loss")[0]
     np.testing.assert_allclose(audit.table["mislabeled_score"].to_numpy(), loss / (1 + loss), rtol=1e-5)
+
+
+def test_an_ensemble_joins_audits_by_the_loss_they_score_by(named):
+    """Three audits, each without a fifth of the pixels."""
+    _, X, labels, wrong = named
+    pixels = np.arange(X.shape[1])
+    audits = [assay.audit((X[:, pixels % 5 != k], labels), l2=1e-2) for k in range(3)]
+    for audit in audits:
+        assert [(pair["true"], pair["given"]) for pair in audit.info["mistaken"]] == [("eight", "three")]
+    scores = np.stack([audit.table["mislabeled_score"].to_numpy() for audit in audits])
+    mean = (scores / (1 - scores)).mean(0)
+    joined = assay.ensemble(audits).table["mislabeled_score"].to_numpy()
+    np.testing.assert_allclose(joined, mean / (1 + mean))
+    assert average_precision_score(wrong, joined) > np.mean([average_precision_score(wrong, one) for one in scores])
 
 
 def test_two_classes_of_a_logistic_head():

@@ -109,20 +109,14 @@ def test_an_elastic_net_moves_on_its_active_set():
 def test_the_change_of_a_test_loss(name, size):
     X, _, _, head, leverage = problem(name, size)
     test, labels = torch.tensor(X[:9]), leverage.y[:9]
-    found = assay.group_influence(leverage, [50, 51, 52], order=1)
-    expected = [
-        sum(float(leverage.w[i]) * influence(leverage, i, t) for i in (50, 51, 52)) / head.total_weight
-        for t in range(9)
-    ]
+    group = [50, 51, 52]
+    found = assay.group_influence(leverage, group, order=1)
+    A, G = full(leverage), {k: dense(leverage, torch.tensor([k]))[1] / leverage.w[k] for k in (*range(9), *group)}
+    moved = sum(float(leverage.w[i]) * torch.linalg.solve(A, G[i]) for i in group)  # Σ w_i I(i, t) = N ∇ℓ(t)ᵀ moved
+    expected = [leverage.curvature.total_weight / head.total_weight * float(G[t] @ moved) for t in range(9)]
     assert found.loss_change(test, labels).tolist() == pytest.approx(expected, rel=1e-7, abs=1e-12)
     z = leverage.H[:9] @ (leverage.V + found.shift).T
     assert_close(found.loss_without(test, labels), leverage.family.loss(z, labels), rtol=1e-12, atol=0)
-
-
-def influence(leverage, i: int, t: int) -> float:
-    """`I(i, t) = N ∇ℓ(t)ᵀ A⁻¹ ∇ℓ(i)` from the dense matrix."""
-    g = [dense(leverage, torch.tensor([k]))[1] / leverage.w[k] for k in (i, t)]
-    return float(leverage.curvature.total_weight * g[1] @ torch.linalg.solve(full(leverage), g[0]))
 
 
 def test_basu_et_als_factors():

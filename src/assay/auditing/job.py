@@ -71,7 +71,9 @@ class Job:
         head, curvature = self._head(sample)
         noise = self._noise(head, curvature, sample)
         mean_logit_variance = float(self.family.spread(curvature.mean_block(second_moment(head, self.scan))))
-        trimmed = trim(self.passes, head, curvature) if self._trims else Trimmed(head, curvature)
+        trimmed = Trimmed(head, curvature)
+        if self._trims:
+            trimmed = trim(self.passes, head, curvature, sample.positions, sample.rows)
         head.save(folder.head)
         save_curvature(curvature, folder.curvature)
         mistaken = self._mistaken(trimmed, sample)
@@ -212,7 +214,7 @@ class Job:
             return None
         file = self.passes.folder.mistaken
         if not file.exists():
-            trimmed.transitions(sample.positions, sample.rows).save(file)
+            trimmed.judged(sample.positions, sample.rows).mistaken.save(file)
         return Transitions.load(file).told(self.passes.source.vocabulary or ())
 
     def _noise(self, head: Head, curvature: Curvature, sample: Sample) -> Tensor | None:

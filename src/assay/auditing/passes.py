@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..curvature.dense import Curvature
 from ..engine import Progress, Task, atomic, run, shard_ranges
+from ..explore.judge import label_bins
 from ..explore.kinds import tell_kinds
 from ..explore.transitions import Transitions
 from ..explore.trim import BINS, loss_bins
@@ -32,7 +33,7 @@ from ..sources.scan import Scan, merge, scan_shard
 from ..sources.source import Batch, Source
 from .columns import score_table
 from .folder import Folder
-from .weighing import Weighing
+from .weighing import Drawn, Weighing
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,11 @@ class Passes:
         with atomic(path, resumes=True) as temporary:
             save_file(_tensors(sums), temporary)
 
-    def loss_bins(self, folder: Path, weighing: Weighing | None) -> list[Path]:
+    def loss_bins(self, folder: Path, weighing: Weighing | Drawn | None) -> list[Path]:
         """For each shard the `bins` of its leave-one-out losses under the head in a folder, fitted at a weighing, and
-        the `weight` of each of its `cells` (class × bin)."""
+        the `weight` of each of its `cells` (class × bin). Classes that the folder says are mistaken count for more."""
         outputs = [folder / f"part-{k:05d}.npz" for k in range(len(self.ranges))]
-        context = (folder / "head.safetensors", folder / "curvature.safetensors", weighing)
+        context = (folder, weighing)
         pairs = zip(self.ranges, outputs, strict=True)
         return self._run([Task(_bins_task, (self.source, *span, *context), output) for span, output in pairs], "trim")
 
@@ -176,19 +177,21 @@ def _bins_task(
     source: Source,
     start: int,
     stop: int,
-    head_path: Path,
-    curvature_path: Path,
-    weighing: Weighing | None,
+    folder: Path,
+    weighing: Weighing | Drawn | None,
     temporary: Path,
 ) -> None:
-    head, curvature = load_state(head_path, curvature_path)
+    head, curvature = load_state(folder / "head.safetensors", folder / "curvature.safetensors")
+    file = folder / "mistaken.safetensors"
+    mistaken = Transitions.load(file) if file.exists() else None
     bins: list[Tensor] = []
     cells: list[Tensor] = []
     weights: list[Tensor] = []
     for batch in source.batches(CHUNK, start=start, stop=stop):
         w = batch.w if weighing is None else weighing.weights(batch, start)
         H = head.design.matrix(batch.x)
-        bins.append(loss_bins(read_scores(head.family, curvature, head.V, H, batch.y, w)))
+        scores = read_scores(head.family, curvature, head.V, H, batch.y, w)
+        bins.append(loss_bins(scores) if mistaken is None else label_bins(head.family, scores, batch.y, mistaken))
         cells.append(batch.y * BINS + bins[-1])
         weights.append(batch.w)
         start += len(batch.w)

@@ -1,7 +1,8 @@
-"""How an audit judges labels: the trimmed head, told in passes over the source, and which classes are mistaken."""
+"""How an audit judges labels: `explore.judge.judge` in passes over the source, told of pairs by a sample of it."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..curvature.dense import Curvature
-from ..engine import atomic
-from ..explore.transitions import Transitions, transitions_of
-from ..explore.trim import BINS, ROUNDS, find_suspects, fit_again
+from ..engine import atomic, write_json
+from ..explore.judge import Judged, judged_by, likely_wrong, unlearn
+from ..explore.transitions import Transitions
+from ..explore.trim import BINS, ROUNDS, Suspects, find_suspects, fit_again
 from ..head import Head
 from ..l2 import Rows
-from ..scores import read_scores
 from .passes import Passes, at_weights, save_curvature
-from .weighing import Weighing
+from .weighing import Drawn, Weighing
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,16 @@ class Trimmed:
         rate = 0.0 if self.weighing is None else self.weighing.suspects.flip_rate
         return {"flip_rate": rate, "weight": self.weight}
 
-    def transitions(self, positions: list[int], rows: Rows) -> Transitions:
-        """Which classes are mistaken for which, told from a sample: the rows at these positions of the source."""
+    def judged(self, positions: list[int], rows: Rows) -> Judged:
+        """A sample, the rows at these positions of the source."""
         w = rows.w if self.weighing is None else self.weighing.weights_at(np.array(positions), rows.y, rows.w)
-        scores = read_scores(self.head.family, self.curvature, self.head.V, rows.H, rows.y, w)
-        return transitions_of(self.head.family, scores, rows.y, rows.w)
+        return judged_by(self.head.family, rows, self.head.V, self.curvature, w)
 
 
-def trim(passes: Passes, head: Head, curvature: Curvature) -> Trimmed:
-    """`explore.trim.trimmed` over a source: `ROUNDS` times a pass for the losses and those of a fit, two bytes a row on
-    disk. The head itself where no label is suspected, or the rest has no fit of its own.
+def trim(passes: Passes, head: Head, curvature: Curvature, positions: list[int], rows: Rows) -> Trimmed:
+    """`ROUNDS` times a pass for the losses and those of a fit, two bytes a row on disk; once more where the sample, the
+    `rows` at these positions, says that the head has learnt to mistake classes. The head itself where no label is
+    suspected, or the rest has no fit of its own.
     """
     found = Trimmed(head, curvature)
     for k in range(ROUNDS):
@@ -52,6 +53,7 @@ def trim(passes: Passes, head: Head, curvature: Curvature) -> Trimmed:
         if again is None:
             break
         found = again
+    found = _unlearnt(passes, found, positions, rows) or found
     if found.weighing is not None:
         _keep(found, passes.folder.trimmed_head, passes.folder.trimmed_curvature)
     return found
@@ -73,18 +75,48 @@ def _round(passes: Passes, before: Trimmed, k: int) -> Trimmed | None:
     parts = passes.loss_bins(folder, before.weighing)
     counts = _counts(parts, max(head.family.C, 2))
     suspects = find_suspects(counts)
-    if not suspects.flip_rate:
+    return _without(passes, head, parts, counts, suspects) if suspects.flip_rate else None
+
+
+def _unlearnt(passes: Passes, before: Trimmed, positions: list[int], rows: Rows) -> Trimmed | None:
+    """The fit without those whom a head suspects that has not seen the mistakes; the sample tells of it, once."""
+    head, folder = before.head, passes.folder.work / "trim-pairs"
+    told, start = folder / "told.json", folder / "start.safetensors"
+    if not told.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        found = unlearn(head, rows, head.V, before.judged(positions, rows))
+        if found is not None:
+            _at_total(head, found.V, float(found.w.sum())).save(folder / "head.safetensors")
+            save_curvature(found.curvature, folder / "curvature.safetensors")
+            found.mistaken.save(folder / "mistaken.safetensors")
+            replace(head, V=found.fit.V).save(start)
+            with atomic(folder / "drawn.npz", resumes=True) as temporary, temporary.open("wb") as file:
+                np.savez(file, positions=np.array(positions), w=found.w.numpy())
+        write_json(told, {"pairs": found is not None})
+    if not json.loads(told.read_text(encoding="utf-8"))["pairs"]:
         return None
-    weighing = Weighing(_joined(parts, folder / "bins.npy", len(passes.source)), suspects)
+    parts = passes.loss_bins(folder, Drawn(folder / "drawn.npz"))
+    counts = _counts(parts, max(head.family.C, 2))
+    suspects = likely_wrong(Transitions.load(folder / "mistaken.safetensors"), counts)
+    return _without(passes, replace(head, V=Head.load(start).V), parts, counts, suspects)
+
+
+def _without(
+    passes: Passes, head: Head, parts: list[Path], counts: Float[Tensor, "C bins"], suspects: Suspects
+) -> Trimmed | None:
+    """The fit without the suspects, from the head's weights; the parts hold the bins of the shards."""
+    weighing = Weighing(_joined(parts, parts[0].with_name("bins.npy"), len(passes.source)), suspects)
     out = sum(float(row[limit:].sum()) for row, limit in zip(counts, suspects.limits, strict=True))
     without = replace(passes, weighing=weighing)
     total = float(counts.sum()) - out
     objective = head.objective(lambda V: without.moments(at_weights(head, V)), total_weight=total)
     fit = fit_again(objective, head.V)
-    if fit is None:
-        return None
-    again = replace(head, V=fit.V, total_weight=total, l2=objective.l2, l2_path=None)
-    return Trimmed(again, fit.curvature, weighing, out)
+    return None if fit is None else Trimmed(_at_total(head, fit.V, total), fit.curvature, weighing, out)
+
+
+def _at_total(head: Head, V: Tensor, total: float) -> Head:
+    """A head of the same total penalty, fitted to rows of this weight."""
+    return replace(head, V=V, total_weight=total, l2=head.l2 * head.total_weight / total, l2_path=None)
 
 
 def _counts(parts: list[Path], classes: int) -> Float[Tensor, "C bins"]:

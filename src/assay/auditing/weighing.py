@@ -16,6 +16,24 @@ from ..sources.source import Batch
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """The weights of a sample of a source; all other rows, which a fit to it has not seen, weigh nothing.
+
+    `file` holds the `positions` of the sample, ascending, and the weights `w` there.
+    """
+
+    file: Path
+
+    def weights(self, batch: Batch, first: int) -> Float[Tensor, " b"]:
+        """Of the batch that begins at row `first`."""
+        found = np.zeros(len(batch.w))
+        with np.load(self.file) as arrays:
+            begin, end = np.searchsorted(arrays["positions"], [first, first + len(found)])
+            found[arrays["positions"][begin:end] - first] = arrays["w"][begin:end]
+        return torch.from_numpy(found)
+
+
+@dataclass(frozen=True)
 class Weighing:
     """The weights of a source's samples, those of the suspects zero; `bins` holds each row's bin of the loss."""
 

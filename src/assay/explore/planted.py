@@ -14,9 +14,8 @@ from ..head import Head
 from ..l2 import Rows
 from ..newton import Fit
 from ..scores import read_scores
+from .judge import judge
 from .kinds import Kinds, robust_noise, tell_kinds
-from .transitions import transitions_of
-from .trim import judge
 
 GROSS = 3.0  # how many times the noise a planted error of a target is, at least: less could not be told from noise
 TRIES = 64  # rows among which a target that far away is looked for; without one, the farthest is taken
@@ -122,11 +121,11 @@ def _mislabeled(head: Head, rows: Rows, start: Tensor, *, trim: bool) -> tuple[K
     scores = read_scores(head.family, fit.curvature, fit.V, rows.H, rows.y, rows.w)
     noise = None if head.family.classifies else robust_noise(scores.loo_logits - rows.y)
     mean = float(scores.logit_variance.mean())
-    judged, mistaken = None, None
+    by, mistaken = None, None
     if trim and head.family.classifies:
         judged = judge(head, rows, fit.V, fit.curvature)
-        mistaken = transitions_of(head.family, judged, rows.y, rows.w).log_relative
+        by, mistaken = judged.scores, judged.mistaken.log_relative
     kinds = tell_kinds(
-        head.family, scores, rows.y, mean_logit_variance=mean, noise=noise, judge=judged, log_relative=mistaken
+        head.family, scores, rows.y, mean_logit_variance=mean, noise=noise, judge=by, log_relative=mistaken
     )
     return kinds, noise

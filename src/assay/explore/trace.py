@@ -35,8 +35,8 @@ from ..l2 import Rows, checked_damping
 from ..scores import Scores
 from ..sources.identity import ids_of_type
 from ..sources.samples import whole
-from .transitions import label_loss, transitions_of
-from .trim import judge
+from .judge import judge
+from .transitions import label_loss
 
 STEPS = b"assay.trace"  # in the schema metadata: what is known of each step
 Checkpoints = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[int, Mapping[str, Tensor]]
@@ -180,8 +180,7 @@ def _at(step: int, network: Network, data: Any, l2: float | str, columns: dict[s
 def _label_loss(head: Head, rows: Rows, curvature: Curvature) -> Tensor:
     """What an audit's `mislabeled_score` is made of, in nats."""
     judged = judge(head, rows, head.V, curvature)
-    mistaken = transitions_of(head.family, judged, rows.y, rows.w).log_relative
-    return label_loss(head.family, judged.left_out_logits, rows.y, mistaken)
+    return label_loss(head.family, judged.scores.left_out_logits, rows.y, judged.mistaken.log_relative)
 
 
 def _accuracy(family: Family, scores: Scores, rows: Rows, weights: Tensor) -> float:

@@ -37,7 +37,6 @@ from torch.nn import functional
 
 from ..engine import atomic
 from ..families import Family, class_logits
-from ..scores import Scores
 from ..threads import one_blas_thread
 
 LEAST = 3.0  # nats: twenty times likelier
@@ -66,11 +65,36 @@ class Transitions:
         """
         if not len(self.pairs):
             return None
-        least = FLIPS / (self.class_weight + len(self.rates) * FLIPS)
-        right = torch.diagonal(self.rates).clamp(min=least)
-        most = (self.rates / right).fill_diagonal_(0.0).max()
-        odds = torch.maximum(self.rates, least[:, None]) / right / most
+        least = self._least()
+        odds = torch.maximum(self.rates, least[:, None]) / torch.diagonal(self.rates).clamp(min=least) / self.largest
         return odds.clamp(max=1.0).fill_diagonal_(1.0).log()
+
+    def _least(self) -> Float[Tensor, " C"]:
+        return FLIPS / (self.class_weight + len(self.rates) * FLIPS)
+
+    def _odds(self) -> Float[Tensor, "C C"]:
+        """`T_iy / T_yy` off the diagonal."""
+        return (self.rates / torch.diagonal(self.rates).clamp(min=self._least())).fill_diagonal_(0.0)
+
+    @property
+    def largest(self) -> Float[Tensor, ""]:
+        """The rate that R is relative to: `max T_iy / T_yy`."""
+        return self._odds().max()
+
+    @property
+    def uniform(self) -> float:
+        """ρ: the rate of flips to any other class, of the pairs that have no rate of their own."""
+        others = torch.ones_like(self.rates, dtype=torch.bool).fill_diagonal_(False)
+        others[self.pairs[:, 0], self.pairs[:, 1]] = False
+        return float(self.rates[others].min()) * (len(self.rates) - 1) if bool(others.any()) else 0.0
+
+    def within(self, other: Transitions) -> bool:
+        """Whether all pairs are among those of the other."""
+        return {tuple(pair) for pair in self.pairs.tolist()} <= {tuple(pair) for pair in other.pairs.tolist()}
+
+    def log_likelihood(self, p: Float[Tensor, "n C"], y: Int64[Tensor, " n"], w: Float[Tensor, " n"]) -> float:
+        """`Σ w log Σ_i p_i T_iy`, of the labels."""
+        return float(w @ (p * self.rates[:, y].T).sum(1).clamp(min=TINY).log())
 
     def told(self, names: Sequence[Any]) -> list[dict[str, Any]]:
         """The pairs by the names of the classes: of those that are `true`ly one, the `rate` `given` the other."""
@@ -96,11 +120,6 @@ def label_loss(
     logits = class_logits(family, z)
     shifted = logits - logits.gather(1, y[:, None]) + log_relative[:, y].T
     return functional.softplus(torch.logsumexp(shifted.scatter(1, y[:, None], -math.inf), 1))
-
-
-def transitions_of(family: Family, scores: Scores, y: Int64[Tensor, " n"], w: Float[Tensor, " n"]) -> Transitions:
-    """Told from the scores under the head that judges the labels."""
-    return find_transitions(family.probabilities(scores.left_out_logits), y, w)
 
 
 def find_transitions(p: Float[Tensor, "n C"], y: Int64[Tensor, " n"], w: Float[Tensor, " n"]) -> Transitions:

@@ -78,12 +78,6 @@ def trimmed(head: Head, rows: Rows, V: Float[Tensor, "K d"], curvature: Curvatur
     return found
 
 
-def judge(head: Head, rows: Rows, V: Float[Tensor, "K d"], curvature: Curvature) -> Scores:
-    """The scores of the rows under the trimmed head, those of the suspects as of samples held out."""
-    left = trimmed(head, rows, V, curvature)
-    return read_scores(head.family, left.curvature, left.V, rows.H, rows.y, left.w)
-
-
 def fit_again(objective: Objective, start: Float[Tensor, "K d"]) -> Fit | None:
     """The minimiser, to what a ranking needs; None where there is none."""
     try:
@@ -94,7 +88,10 @@ def fit_again(objective: Objective, start: Float[Tensor, "K d"]) -> Fit | None:
 
 def loss_bins(scores: Scores) -> Int64[Tensor, " n"]:
     """The bin of each leave-one-out loss (of the plain one where a sample alone determines a parameter)."""
-    loss = torch.where(scores.loo_loss.isnan(), scores.loss, scores.loo_loss)
+    return binned(torch.where(scores.loo_loss.isnan(), scores.loss, scores.loo_loss))
+
+
+def binned(loss: Float[Tensor, "*n"]) -> Int64[Tensor, "*n"]:
     return (loss / (1 + loss) * BINS).long().clamp(max=BINS - 1)
 
 
@@ -109,8 +106,8 @@ def find_suspects(counts: Float[Tensor, "C bins"]) -> Suspects:
     """The share ρ of largest loss, but of no class more than half."""
     total = counts.sum(0)
     rate = flip_rate(total, len(counts))
-    limit = _first(total, rate * float(total.sum()))
-    limits = [max(limit, _first(weight, MOST * float(weight.sum()))) for weight in counts]
+    limit = first_bin(total, rate * float(total.sum()))
+    limits = [max(limit, first_bin(weight, MOST * float(weight.sum()))) for weight in counts]
     return Suspects(rate if limit < BINS else 0.0, tuple(limits))
 
 
@@ -131,7 +128,7 @@ def flip_rate(total: Float[Tensor, " bins"], classes: int) -> float:
     return float(found.x)
 
 
-def _first(weight: Float[Tensor, " bins"], most: float) -> int:
+def first_bin(weight: Float[Tensor, " bins"], most: float) -> int:
     """The lowest bin that has, with all above it, no more than this weight."""
     above = weight.flip(0).cumsum(0).flip(0)
     return int((above > most * (1 + 1e-12)).sum())

@@ -1,0 +1,130 @@
+"""The head that judges labels, and which classes it sees mistaken for which.
+
+The trimmed head (trim.py) leaves out labels that it doubts one by one. Of eights a third of which are called three it
+doubts none: fitted to them, it gives an eight the label three a third of the time, and is calibrated. Nothing in its
+probabilities tells such flips from a natural doubt. What does is a head that has not seen them, which is sought so:
+
+1. without all samples to which the trimmed head gives another label, at most half of a class, a head is fitted that
+   sees which classes are mistaken (transitions.py), and the labels that are then more likely wrong than right;
+2. without these alone, the natural doubts being back, it is fitted once more.
+
+That head judges, if it has pairs the trimmed one has not and makes all labels likelier, leave-one-out, by twice the
+evidence that a pair needs for each: once for the pair, once for the fit that it had. Where classes are hard to tell
+apart, but nobody mistook them, it makes them less likely: it is too sure of itself (docs/images.md has the measure).
+
+Fitting without what disagrees is confident learning's pruning (Northcutt et al. 2021), here to look for pairs only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from ..curvature.dense import Curvature
+from ..families import Family
+from ..head import Head
+from ..l2 import Rows
+from ..newton import Fit
+from ..scores import Scores, read_scores
+from .transitions import Transitions, evidence, find_transitions, label_loss
+from .trim import BINS, MOST, Suspects, binned, counted, first_bin, fit_again, trimmed
+
+PRICE = 2.0  # times the evidence of a pair
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The scores under the head that judges, the suspects' as of samples held out, which classes are mistaken, and how
+    likely that makes the labels."""
+
+    scores: Scores
+    mistaken: Transitions
+    log_likelihood: float
+
+
+@dataclass(frozen=True)
+class Unlearnt:
+    """A head fitted without what disagrees (V, its curvature, the weights w of the samples there), what it sees
+    mistaken, whom it suspects, and the fit without those."""
+
+    V: Float[Tensor, "K d"]
+    curvature: Curvature
+    w: Float[Tensor, " n"]
+    mistaken: Transitions
+    suspects: Suspects
+    fit: Fit
+    judged: Judged
+
+
+def judge(head: Head, rows: Rows, V: Float[Tensor, "K d"], curvature: Curvature) -> Judged:
+    """Of rows in memory, to which the head was fitted (weights V, curvature there)."""
+    left = trimmed(head, rows, V, curvature)
+    plain = judged_by(head.family, rows, left.V, left.curvature, left.w)
+    other = unlearn(head, rows, left.V, plain)
+    return plain if other is None else other.judged
+
+
+def judged_by(
+    family: Family, rows: Rows, V: Float[Tensor, "K d"], curvature: Curvature, w: Float[Tensor, " n"]
+) -> Judged:
+    """By a head that was fitted to the rows at the weights w."""
+    scores = read_scores(family, curvature, V, rows.H, rows.y, w)
+    p = family.probabilities(scores.left_out_logits)
+    mistaken = find_transitions(p, rows.y, rows.w)
+    return Judged(scores, mistaken, mistaken.log_likelihood(p, rows.y, rows.w))
+
+
+def unlearn(head: Head, rows: Rows, start: Float[Tensor, "K d"], before: Judged) -> Unlearnt | None:
+    """A head that has not seen the pairs it had learnt; None where there are none, or labels are as likely without."""
+    w = torch.where(_disagreeing(head.family, rows, before.scores), 0.0, rows.w)
+    first = _fit(head, rows, w, start)
+    if first is None:
+        return None
+    seen = judged_by(head.family, rows, first.V, first.curvature, w)
+    if len(seen.mistaken.pairs) == 0 or seen.mistaken.within(before.mistaken):
+        return None
+    bins = label_bins(head.family, seen.scores, rows.y, seen.mistaken)
+    suspects = likely_wrong(seen.mistaken, counted(bins, rows.y, rows.w, max(head.family.C, 2)))
+    without = torch.where(suspects.among(bins, rows.y), 0.0, rows.w)
+    again = _fit(head, rows, without, first.V)
+    if again is None:
+        return None
+    judged = judged_by(head.family, rows, again.V, again.curvature, without)
+    more = len(judged.mistaken.pairs) - len(before.mistaken.pairs)
+    price = PRICE * more * evidence(max(head.family.C, 2))
+    if more <= 0 or judged.log_likelihood - before.log_likelihood < price:
+        return None
+    return Unlearnt(first.V, first.curvature, w, seen.mistaken, suspects, again, judged)
+
+
+def label_bins(family: Family, scores: Scores, y: Int64[Tensor, " n"], mistaken: Transitions) -> Int64[Tensor, " n"]:
+    """The bin of each label's loss, the mistaken classes counting for more."""
+    return binned(label_loss(family, scores.left_out_logits, y, mistaken.log_relative))
+
+
+def likely_wrong(mistaken: Transitions, counts: Float[Tensor, "C bins"]) -> Suspects:
+    """The labels that are more likely wrong than right, but of no class more than half.
+
+    The odds of a wrong label are `m (e^L − 1)`, m being the largest rate that L counts relative to.
+    """
+    limit = int(binned(torch.log1p(1 / mistaken.largest)))
+    limits = [max(limit, first_bin(weight, MOST * float(weight.sum()))) for weight in counts]
+    return Suspects(mistaken.uniform, tuple(min(limit, BINS) for limit in limits))
+
+
+def _disagreeing(family: Family, rows: Rows, scores: Scores) -> Bool[Tensor, " n"]:
+    """Whose likeliest label, leave-one-out, is not the given one; of a class the half with the largest loss at most."""
+    z = scores.left_out_logits
+    other = family.probabilities(z).argmax(1) != rows.y
+    bins = torch.where(other, binned(family.loss(z, rows.y)), 0)
+    counts = counted(bins, rows.y, rows.w, max(family.C, 2))
+    limits = torch.tensor([first_bin(weight, MOST * float(weight.sum())) for weight in counts])
+    return other & (bins >= limits[rows.y])
+
+
+def _fit(head: Head, rows: Rows, w: Float[Tensor, " n"], start: Float[Tensor, "K d"]) -> Fit | None:
+    left = Rows(rows.H, rows.y, w)
+    return fit_again(head.objective(left.sums(head.family), total_weight=float(w.sum())), start)

@@ -16,7 +16,7 @@ from ..curvature.dense import Curvature
 from ..engine import atomic, write_json
 from ..explore.judge import Judged, judged_by, likely_wrong, unlearn
 from ..explore.transitions import Transitions
-from ..explore.trim import BINS, ROUNDS, Suspects, find_suspects, fit_again
+from ..explore.trim import BINS, ROUNDS, Suspects, find_suspects, fit_again, trimmed
 from ..head import Head
 from ..l2 import Rows
 from .passes import Passes, at_weights, save_curvature
@@ -84,7 +84,9 @@ def _unlearnt(passes: Passes, before: Trimmed, positions: list[int], rows: Rows)
     told, start = folder / "told.json", folder / "start.safetensors"
     if not told.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        found = unlearn(head, rows, head.V, before.judged(positions, rows))
+        all_of_it = len(positions) == len(passes.source)
+        own = (head.V, before.judged(positions, rows)) if all_of_it else _sampled(head, rows)
+        found = None if own is None else unlearn(head, rows, *own)
         if found is not None:
             _at_total(head, found.V, float(found.w.sum())).save(folder / "head.safetensors")
             save_curvature(found.curvature, folder / "curvature.safetensors")
@@ -99,6 +101,15 @@ def _unlearnt(passes: Passes, before: Trimmed, positions: list[int], rows: Rows)
     counts = _counts(parts, max(head.family.C, 2))
     suspects = likely_wrong(Transitions.load(folder / "mistaken.safetensors"), counts)
     return _without(passes, replace(head, V=Head.load(start).V), parts, counts, suspects)
+
+
+def _sampled(head: Head, rows: Rows) -> tuple[Tensor, Judged] | None:
+    """The trimmed head of a sample, which heads of the sample are to be compared with."""
+    fit = fit_again(head.objective(rows.sums(head.family), total_weight=float(rows.w.sum())), head.V)
+    if fit is None:
+        return None
+    left = trimmed(head, rows, fit.V, fit.curvature)
+    return left.V, judged_by(head.family, rows, left.V, left.curvature, left.w)
 
 
 def _without(

@@ -6,11 +6,12 @@ probabilities tells such flips from a natural doubt. What does is a head that ha
 
 1. without all samples to which the trimmed head gives another label, at most half of a class, a head is fitted that
    sees which classes are mistaken (transitions.py), and the labels that are then more likely wrong than right;
-2. without these alone, the natural doubts being back, it is fitted once more.
+2. without these alone, the natural doubts being back, it is fitted once more. It is believed if it makes all labels
+   likelier, leave-one-out, by twice the evidence of each of its pairs: once for the pair, once for the fit it had;
+3. then it has seen best, and the head without those whom it suspects judges.
 
-That head judges, if it has pairs the trimmed one has not and makes all labels likelier, leave-one-out, by twice the
-evidence that a pair needs for each: once for the pair, once for the fit that it had. Where classes are hard to tell
-apart, but nobody mistook them, it makes them less likely: it is too sure of itself (docs/images.md has the measure).
+Where classes are hard to tell apart, but nobody mistook them, the second head makes the labels less likely: it is too
+sure of itself. What it finds, and that, is measured in docs/images.md.
 
 Fitting without what disagrees is confident learning's pruning (Northcutt et al. 2021), here to look for pairs only.
 """
@@ -47,8 +48,8 @@ class Judged:
 
 @dataclass(frozen=True)
 class Unlearnt:
-    """A head fitted without what disagrees (V, its curvature, the weights w of the samples there), what it sees
-    mistaken, whom it suspects, and the fit without those."""
+    """A head that is believed (V, its curvature, the weights w of the samples it was fitted to), what it sees mistaken
+    and whom it suspects; the fit without those, and how it judges."""
 
     V: Float[Tensor, "K d"]
     curvature: Curvature
@@ -80,24 +81,32 @@ def judged_by(
 def unlearn(head: Head, rows: Rows, start: Float[Tensor, "K d"], before: Judged) -> Unlearnt | None:
     """A head that has not seen the pairs it had learnt; None where there are none, or labels are as likely without."""
     w = torch.where(_disagreeing(head.family, rows, before.scores), 0.0, rows.w)
-    first = _fit(head, rows, w, start)
-    if first is None:
+    first = _fitted(head, rows, w, start)
+    if first is None or not len(first[1].mistaken.pairs):
         return None
-    seen = judged_by(head.family, rows, first.V, first.curvature, w)
-    if len(seen.mistaken.pairs) == 0 or seen.mistaken.within(before.mistaken):
+    w = torch.where(_suspected(head.family, rows, first[1])[1], 0.0, rows.w)
+    second = _fitted(head, rows, w, first[0].V)
+    if second is None:
         return None
-    bins = label_bins(head.family, seen.scores, rows.y, seen.mistaken)
-    suspects = likely_wrong(seen.mistaken, counted(bins, rows.y, rows.w, max(head.family.C, 2)))
-    without = torch.where(suspects.among(bins, rows.y), 0.0, rows.w)
-    again = _fit(head, rows, without, first.V)
-    if again is None:
+    fit, seen = second
+    price = PRICE * len(seen.mistaken.pairs) * evidence(max(head.family.C, 2))
+    if not price or seen.log_likelihood - before.log_likelihood < price:
         return None
-    judged = judged_by(head.family, rows, again.V, again.curvature, without)
-    more = len(judged.mistaken.pairs) - len(before.mistaken.pairs)
-    price = PRICE * more * evidence(max(head.family.C, 2))
-    if more <= 0 or judged.log_likelihood - before.log_likelihood < price:
-        return None
-    return Unlearnt(first.V, first.curvature, w, seen.mistaken, suspects, again, judged)
+    suspects, out = _suspected(head.family, rows, seen)
+    last = _fitted(head, rows, torch.where(out, 0.0, rows.w), fit.V)
+    return None if last is None else Unlearnt(fit.V, fit.curvature, w, seen.mistaken, suspects, *last)
+
+
+def _fitted(head: Head, rows: Rows, w: Float[Tensor, " n"], start: Float[Tensor, "K d"]) -> tuple[Fit, Judged] | None:
+    left = Rows(rows.H, rows.y, w)
+    fit = fit_again(head.objective(left.sums(head.family), total_weight=float(w.sum())), start)
+    return None if fit is None else (fit, judged_by(head.family, rows, fit.V, fit.curvature, w))
+
+
+def _suspected(family: Family, rows: Rows, seen: Judged) -> tuple[Suspects, Bool[Tensor, " n"]]:
+    bins = label_bins(family, seen.scores, rows.y, seen.mistaken)
+    suspects = likely_wrong(seen.mistaken, counted(bins, rows.y, rows.w, max(family.C, 2)))
+    return suspects, suspects.among(bins, rows.y)
 
 
 def label_bins(family: Family, scores: Scores, y: Int64[Tensor, " n"], mistaken: Transitions) -> Int64[Tensor, " n"]:
@@ -123,8 +132,3 @@ def _disagreeing(family: Family, rows: Rows, scores: Scores) -> Bool[Tensor, " n
     counts = counted(bins, rows.y, rows.w, max(family.C, 2))
     limits = torch.tensor([first_bin(weight, MOST * float(weight.sum())) for weight in counts])
     return other & (bins >= limits[rows.y])
-
-
-def _fit(head: Head, rows: Rows, w: Float[Tensor, " n"], start: Float[Tensor, "K d"]) -> Fit | None:
-    left = Rows(rows.H, rows.y, w)
-    return fit_again(head.objective(left.sums(head.family), total_weight=float(w.sum())), start)

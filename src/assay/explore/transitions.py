@@ -88,10 +88,6 @@ class Transitions:
         others[self.pairs[:, 0], self.pairs[:, 1]] = False
         return float(self.rates[others].min()) * (len(self.rates) - 1) if bool(others.any()) else 0.0
 
-    def within(self, other: Transitions) -> bool:
-        """Whether all pairs are among those of the other."""
-        return {tuple(pair) for pair in self.pairs.tolist()} <= {tuple(pair) for pair in other.pairs.tolist()}
-
     def log_likelihood(self, p: Float[Tensor, "n C"], y: Int64[Tensor, " n"], w: Float[Tensor, " n"]) -> float:
         """`Σ w log Σ_i p_i T_iy`, of the labels."""
         return float(w @ (p * self.rates[:, y].T).sum(1).clamp(min=TINY).log())

@@ -102,11 +102,16 @@ class Passes:
         with atomic(path, resumes=True) as temporary:
             save_file(_tensors(sums), temporary)
 
-    def loss_bins(self, folder: Path, weighing: Weighing | Drawn | None) -> list[Path]:
+    def loss_bins(
+        self, folder: Path, weighing: Weighing | Drawn | None, suspected: Weighing | None = None
+    ) -> list[Path]:
         """For each shard the `bins` of its leave-one-out losses under the head in a folder, fitted at a weighing, and
-        the `weight` of each of its `cells` (class × bin). Classes that the folder says are mistaken count for more."""
+        the `weight` of each of its `cells` (class × bin).
+
+        Classes that the folder says are mistaken count for more; the highest bin is that of those `suspected` before.
+        """
         outputs = [folder / f"part-{k:05d}.npz" for k in range(len(self.ranges))]
-        context = (folder, weighing)
+        context = (folder, weighing, suspected)
         pairs = zip(self.ranges, outputs, strict=True)
         return self._run([Task(_bins_task, (self.source, *span, *context), output) for span, output in pairs], "trim")
 
@@ -179,6 +184,7 @@ def _bins_task(
     stop: int,
     folder: Path,
     weighing: Weighing | Drawn | None,
+    suspected: Weighing | None,
     temporary: Path,
 ) -> None:
     head, curvature = load_state(folder / "head.safetensors", folder / "curvature.safetensors")
@@ -191,7 +197,8 @@ def _bins_task(
         w = batch.w if weighing is None else weighing.weights(batch, start)
         H = head.design.matrix(batch.x)
         scores = read_scores(head.family, curvature, head.V, H, batch.y, w)
-        bins.append(loss_bins(scores) if mistaken is None else label_bins(head.family, scores, batch.y, mistaken))
+        found = loss_bins(scores) if mistaken is None else label_bins(head.family, scores, batch.y, mistaken)
+        bins.append(found if suspected is None else found.where(suspected.weights(batch, start) > 0, BINS - 1))
         cells.append(batch.y * BINS + bins[-1])
         weights.append(batch.w)
         start += len(batch.w)

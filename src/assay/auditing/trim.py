@@ -90,16 +90,18 @@ def _unlearnt(passes: Passes, before: Trimmed, positions: list[int], rows: Rows)
         if found is not None:
             _at_total(head, found.V, float(found.w.sum())).save(folder / "head.safetensors")
             save_curvature(found.curvature, folder / "curvature.safetensors")
-            found.mistaken.save(folder / "mistaken.safetensors")
+            found.pairs.save(folder / "mistaken.safetensors")
             replace(head, V=found.fit.V).save(start)
             with atomic(folder / "drawn.npz", resumes=True) as temporary, temporary.open("wb") as file:
                 np.savez(file, positions=np.array(positions), w=found.w.numpy())
         write_json(told, {"pairs": found is not None})
     if not json.loads(told.read_text(encoding="utf-8"))["pairs"]:
         return None
-    parts = passes.loss_bins(folder, Drawn(folder / "drawn.npz"))
+    parts = passes.loss_bins(folder, Drawn(folder / "drawn.npz"), before.weighing)
     counts = _counts(parts, max(head.family.C, 2))
     suspects = likely_wrong(Transitions.load(folder / "mistaken.safetensors"), counts)
+    if before.weighing is not None:
+        suspects = replace(suspects, flip_rate=before.weighing.suspects.flip_rate)
     return _without(passes, replace(head, V=Head.load(start).V), parts, counts, suspects)
 
 

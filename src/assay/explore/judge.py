@@ -5,9 +5,10 @@ doubts none: fitted to them, it gives an eight the label three a third of the ti
 probabilities tells such flips from a natural doubt. What does is a head that has not seen them, which is sought so:
 
 1. without all samples to which the trimmed head gives another label, at most half of a class, a head is fitted that
-   sees which classes are mistaken (transitions.py), and the labels that are then more likely wrong than right;
-2. without these alone, the natural doubts being back, it is fitted once more. It is believed if it makes all labels
-   likelier, leave-one-out, by twice the evidence of each of its pairs: once for the pair, once for the fit it had;
+   sees which classes are mistaken (transitions.py);
+2. without the labels alone that the foremost of these pairs make likelier wrong than right, and those that the trimmed
+   head had left out, it is fitted once more, the natural doubts being back. It is believed if it makes all labels
+   likelier, leave-one-out, by twice the evidence for each of those pairs: once for the pair, once for the fit it had;
 3. then it has seen best, and the head without those whom it suspects judges.
 
 Where classes are hard to tell apart, but nobody mistook them, the second head makes the labels less likely: it is too
@@ -34,27 +35,29 @@ from .transitions import Transitions, evidence, find_transitions, label_loss
 from .trim import BINS, MOST, Suspects, binned, counted, first_bin, fit_again, trimmed
 
 PRICE = 2.0  # times the evidence of a pair
+FOREMOST = 0.5  # of the largest rate, at least: with the others natural doubts would go
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The scores under the head that judges, the suspects' as of samples held out, which classes are mistaken, and how
-    likely that makes the labels."""
+    """The scores under the head that judges, which classes are mistaken, how likely that makes the labels, and the
+    weights w of the samples it was fitted to: zero of those it suspects, whose scores are as of samples held out."""
 
     scores: Scores
     mistaken: Transitions
     log_likelihood: float
+    w: Float[Tensor, " n"]
 
 
 @dataclass(frozen=True)
 class Unlearnt:
-    """A head that is believed (V, its curvature, the weights w of the samples it was fitted to), what it sees mistaken
-    and whom it suspects; the fit without those, and how it judges."""
+    """A head that is believed (V, its curvature, the weights w of the samples it was fitted to), the pairs it sees and
+    whom it suspects; the fit without those, and how it judges."""
 
     V: Float[Tensor, "K d"]
     curvature: Curvature
     w: Float[Tensor, " n"]
-    mistaken: Transitions
+    pairs: Transitions
     suspects: Suspects
     fit: Fit
     judged: Judged
@@ -75,26 +78,25 @@ def judged_by(
     scores = read_scores(family, curvature, V, rows.H, rows.y, w)
     p = family.probabilities(scores.left_out_logits)
     mistaken = find_transitions(p, rows.y, rows.w)
-    return Judged(scores, mistaken, mistaken.log_likelihood(p, rows.y, rows.w))
+    return Judged(scores, mistaken, mistaken.log_likelihood(p, rows.y, rows.w), w)
 
 
 def unlearn(head: Head, rows: Rows, start: Float[Tensor, "K d"], before: Judged) -> Unlearnt | None:
     """A head that has not seen the pairs it had learnt; None where there are none, or labels are as likely without."""
-    w = torch.where(_disagreeing(head.family, rows, before.scores), 0.0, rows.w)
-    first = _fitted(head, rows, w, start)
+    first = _fitted(head, rows, torch.where(_disagreeing(head.family, rows, before.scores), 0.0, rows.w), start)
     if first is None or not len(first[1].mistaken.pairs):
         return None
-    w = torch.where(_suspected(head.family, rows, first[1])[1], 0.0, rows.w)
-    second = _fitted(head, rows, w, first[0].V)
+    _, out = _suspected(head.family, rows, first[1], FOREMOST)
+    second = _fitted(head, rows, torch.where(out, 0.0, before.w), first[0].V)
     if second is None:
         return None
     fit, seen = second
-    price = PRICE * len(seen.mistaken.pairs) * evidence(max(head.family.C, 2))
-    if not price or seen.log_likelihood - before.log_likelihood < price:
+    price = PRICE * len(first[1].mistaken.of_pairs(FOREMOST).pairs) * evidence(max(head.family.C, 2))
+    if not len(seen.mistaken.pairs) or seen.log_likelihood - before.log_likelihood < price:
         return None
     suspects, out = _suspected(head.family, rows, seen)
-    last = _fitted(head, rows, torch.where(out, 0.0, rows.w), fit.V)
-    return None if last is None else Unlearnt(fit.V, fit.curvature, w, seen.mistaken, suspects, *last)
+    last = _fitted(head, rows, torch.where(out, 0.0, before.w), fit.V)
+    return None if last is None else Unlearnt(fit.V, fit.curvature, seen.w, seen.mistaken.of_pairs(), suspects, *last)
 
 
 def _fitted(head: Head, rows: Rows, w: Float[Tensor, " n"], start: Float[Tensor, "K d"]) -> tuple[Fit, Judged] | None:
@@ -103,25 +105,26 @@ def _fitted(head: Head, rows: Rows, w: Float[Tensor, " n"], start: Float[Tensor,
     return None if fit is None else (fit, judged_by(head.family, rows, fit.V, fit.curvature, w))
 
 
-def _suspected(family: Family, rows: Rows, seen: Judged) -> tuple[Suspects, Bool[Tensor, " n"]]:
-    bins = label_bins(family, seen.scores, rows.y, seen.mistaken)
-    suspects = likely_wrong(seen.mistaken, counted(bins, rows.y, rows.w, max(family.C, 2)))
+def _suspected(family: Family, rows: Rows, seen: Judged, share: float = 0.0) -> tuple[Suspects, Bool[Tensor, " n"]]:
+    pairs = seen.mistaken.of_pairs(share)
+    bins = label_bins(family, seen.scores, rows.y, pairs)
+    suspects = likely_wrong(pairs, counted(bins, rows.y, rows.w, max(family.C, 2)))
     return suspects, suspects.among(bins, rows.y)
 
 
-def label_bins(family: Family, scores: Scores, y: Int64[Tensor, " n"], mistaken: Transitions) -> Int64[Tensor, " n"]:
+def label_bins(family: Family, scores: Scores, y: Int64[Tensor, " n"], pairs: Transitions) -> Int64[Tensor, " n"]:
     """The bin of each label's loss, the mistaken classes counting for more."""
-    return binned(label_loss(family, scores.left_out_logits, y, mistaken.log_relative))
+    return binned(label_loss(family, scores.left_out_logits, y, pairs.log_relative))
 
 
-def likely_wrong(mistaken: Transitions, counts: Float[Tensor, "C bins"]) -> Suspects:
+def likely_wrong(pairs: Transitions, counts: Float[Tensor, "C bins"]) -> Suspects:
     """The labels that are more likely wrong than right, but of no class more than half.
 
     The odds of a wrong label are `m (e^L − 1)`, m being the largest rate that L counts relative to.
     """
-    limit = int(binned(torch.log1p(1 / mistaken.largest)))
+    limit = int(binned(torch.log1p(1 / pairs.largest)))
     limits = [max(limit, first_bin(weight, MOST * float(weight.sum()))) for weight in counts]
-    return Suspects(mistaken.uniform, tuple(min(limit, BINS) for limit in limits))
+    return Suspects(pairs.uniform, tuple(min(limit, BINS) for limit in limits))
 
 
 def _disagreeing(family: Family, rows: Rows, scores: Scores) -> Bool[Tensor, " n"]:

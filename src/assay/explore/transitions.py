@@ -88,6 +88,16 @@ class Transitions:
         others[self.pairs[:, 0], self.pairs[:, 1]] = False
         return float(self.rates[others].min()) * (len(self.rates) - 1) if bool(others.any()) else 0.0
 
+    def of_pairs(self, share: float = 0.0) -> Transitions:
+        """As if no other labels were wrong than those of the pairs, of which the rate is at least a share of the
+        largest."""
+        i, y = self.pairs.T
+        own = self.rates[i, y] - self.uniform / (len(self.rates) - 1)
+        few = own >= share * own.amax() if len(own) else own > 0
+        rates = torch.zeros_like(self.rates)
+        rates[i[few], y[few]] = own[few]
+        return Transitions(rates + torch.diag(1 - rates.sum(1)), self.pairs[few], self.class_weight)
+
     def log_likelihood(self, p: Float[Tensor, "n C"], y: Int64[Tensor, " n"], w: Float[Tensor, " n"]) -> float:
         """`Σ w log Σ_i p_i T_iy`, of the labels."""
         return float(w @ (p * self.rates[:, y].T).sum(1).clamp(min=TINY).log())

@@ -42,7 +42,7 @@ def precision(head, rows, judged, wrong) -> float:
 
 
 def likely_wrong(head, judged, y, pair):
-    """By hand: whose label the pair makes likelier wrong than right, and of whom that is clear: odds near 1 share a bin."""
+    """By hand: whose label the pair makes likelier wrong than right, and of whom that is clear, not a bin's matter."""
     i, k = pair
     rate = float(judged.mistaken.rates[i, k]) - judged.mistaken.uniform / (len(judged.mistaken.rates) - 1)
     p, T = head.family.probabilities(judged.scores.left_out_logits).numpy(), np.eye(len(judged.mistaken.rates))

@@ -197,7 +197,7 @@ class Curvature:
     def condition_number(self) -> float:
         """1-norm condition number of the unit-diagonal A (LAPACK's estimate)."""
         scaled = self._scale[:, None] * self._moving * self._scale
-        return 1.0 / _rcond(scaled, self.factor)
+        return float(f"{1.0 / _rcond(scaled, self.factor):.10g}")  # further digits hang on where LAPACK's arrays lie
 
     @cached_property
     def inverse(self) -> Float[Tensor, "P P"]:

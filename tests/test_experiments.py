@@ -148,9 +148,9 @@ def test_cifar10_units_are_made_once_and_give_both_figures(tmp_path, monkeypatch
         assert again == pytest.approx(result.last("refit leave-one-out loss", "AUROC"), abs=2e-3)  # float16
     mistaken = load("cifar10_mistaken", monkeypatch)
     unit, images = cifar10.plan("smoke")[0], cifar10.cifar10(data, cache=work)
-    for others, names in ((False, 6), (True, 4)):  # the network's own head says nothing of other labels
-        told = mistaken.compare(unit, work / unit.name, images, others=others)
-        assert len(told["found"]) == names
+    for labels in mistaken.LABELS:
+        told = mistaken.compare(unit, work / unit.name, images, labels)
+        assert len(told["found"]) == (6 if labels == mistaken.TRAINED else 4)  # its own head says nothing of others
         assert told["flips"] > 0
         if not told["pairs"]:
             assert told["found"]["mislabeled_score"] == told["found"]["trimmed leave-one-out loss"]

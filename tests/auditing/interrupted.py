@@ -13,8 +13,10 @@ import resource
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,10 @@ from assay.auditing.run import audit
 Ended = list[Any]
 
 
-def forked(where: Any, prepare: Callable[[], object], run: Callable[[], object]) -> Ended:
-    """Exit code and stderr of `run` in a process of its own."""
+def forked(
+    where: Any, prepare: Callable[[], object], run: Callable[[], object], meanwhile: Callable[[int], object] = abs
+) -> Ended:
+    """Exit code and stderr of `run` in a process of its own; `meanwhile` here, which is told that process."""
     said, write = os.pipe()
     pid = os.fork()
     if not pid:
@@ -43,6 +47,7 @@ def forked(where: Any, prepare: Callable[[], object], run: Callable[[], object])
         finally:
             os._exit(code)
     os.close(write)
+    meanwhile(pid)
     with open(said, encoding="utf-8") as messages:
         text = messages.read()
     return [where, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text]
@@ -130,6 +135,28 @@ def interrupted_in_every_pass(data: str, out: str) -> Iterator[Ended]:
     ]:
         yield forked(stage, lambda: None, command(data, out, progress=Cut(stage, advances)))
     yield forked("end", lambda: None, command(data, out))
+
+
+CUTS = [("work/read/part-*", signal.SIGKILL), ("work/moments/*/part-*", signal.SIGINT), ("scores/*", signal.SIGKILL)]
+
+
+def cut_from_outside(data: str, out: str, *options: str) -> Iterator[Ended]:
+    """By a signal that comes once some file is there; Ctrl-C goes to the processes that were started too."""
+
+    def run() -> None:
+        assay.cli.app(["audit", data, "--label", "y", "--l2", "1e-3", "--out", out, *options], prog_name="assay")
+
+    def send_when_there(pattern: str, number: int, pid: int) -> None:
+        ended, deadline = os.WEXITED | os.WNOHANG | os.WNOWAIT, time.monotonic() + 60
+        while not any(Path(out).glob(pattern)):
+            if os.waitid(os.P_PID, pid, ended) or time.monotonic() > deadline:
+                return
+            time.sleep(0.001)
+        os.killpg(pid, number) if number == signal.SIGINT else os.kill(pid, number)
+
+    for pattern, number in CUTS:
+        yield forked(pattern, os.setsid, run, partial(send_when_there, pattern, number))
+    yield forked("end", lambda: None, run)
 
 
 def on_a_full_disk(data: str, out: str) -> Iterator[Ended]:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,14 +20,13 @@ from audits import TARGETS, contents, frame, write
 
 import assay
 
-ASSAY = str(Path(sys.executable).with_name("assay"))
 HERE = Path(__file__).parent
 
 
-def cut_off(mode: str, data: Path, out: Path) -> list[Any]:
+def cut_off(mode: str, data: Path, out: Path, *options: str) -> list[Any]:
     """What became of each run of interrupted.py."""
     done = subprocess.run(
-        [sys.executable, str(HERE / "interrupted.py"), mode, str(data), str(out)],
+        [sys.executable, str(HERE / "interrupted.py"), mode, str(data), str(out), *options],
         capture_output=True, text=True, check=True, timeout=240,
     )  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
@@ -137,37 +135,12 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> bool:
-    """True once a file is there, False where the process ended before."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if any(folder.glob(pattern)):
-            return True
-        if process.poll() is not None:
-            return False
-        time.sleep(0.001)
-    raise AssertionError(f"no {pattern} in 60 s")
-
-
-CUTS = [("work/read/part-*", signal.SIGKILL), ("work/moments/*/part-*", signal.SIGINT), ("scores/*", signal.SIGKILL)]
-
-
 @pytest.mark.parametrize(
     "workers", [[], pytest.param(["--workers", "2"], marks=pytest.mark.slow)], ids=["threads", "processes"]
 )
 def test_the_command_line_is_killed_and_interrupted_from_outside(workers: list[str], larger: Path, tmp_path: Path):
-    out = tmp_path / "cut"
-    command = [ASSAY, "audit", str(larger), "--label", "y", "--l2", "1e-3", "--out", str(out), *workers]
-    for pattern, number in CUTS:
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
-            assert wait_for(process, out, pattern), f"it ended before {pattern} was there"
-            os.killpg(process.pid, number) if number == signal.SIGINT else process.kill()
-            _, said = process.communicate(timeout=60)
-        assert process.returncode == (130 if number == signal.SIGINT else -number)
-        if number == signal.SIGINT:
-            assert said == "assay: interrupted; the same command goes on where it stopped\n"
-        assert not (out / "audit.json").exists()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert contents(out) == undisturbed(larger, tmp_path / "whole", label="y", l2=1e-3)
+    *ends, last = cut_off("cut_from_outside", larger, tmp_path / "cut", *workers)
+    assert [code for _, code, _ in ends] == [-signal.SIGKILL, 130, -signal.SIGKILL], ends
+    assert ends[1][2] == "assay: interrupted; the same command goes on where it stopped\n"
+    assert last[1] == 0, last
+    assert contents(tmp_path / "cut") == undisturbed(larger, tmp_path / "whole", label="y", l2=1e-3)

@@ -53,7 +53,7 @@ def test_flipped_labels_stand_first(coloured, tmp_path, monkeypatch, capsys):
         "ship",
         "truck",
     }
-    assert audit.source.render(0).png is not None
+    assert audit.source.render([0])[0].png is not None
 
 
 def test_a_share_that_flips_nothing_and_data_that_are_not_there_are_said(coloured, tmp_path, monkeypatch):

@@ -49,7 +49,7 @@ class Processes(Executor):
             self._pool.shutdown(wait=wait, cancel_futures=cancel_futures)
 
     def terminate(self) -> None:
-        """shutdown(), whatever the processes are at."""
+        """shutdown(), whatever the processes are at; with them goes what another thread started while they were."""
         with self._lock:
             self._ended = True
         for process in self._running:

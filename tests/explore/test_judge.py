@@ -145,6 +145,22 @@ def test_of_no_class_more_than_half_is_left_out():
     assert kept is None or kept >= MOST * float((rows.y == eight).sum())
 
 
+def test_of_no_class_more_than_half_is_left_out_by_both_together():
+    """Twenty threes, flips of all kinds, and eights called three: what the pair suspects comes after the flips."""
+    X, clean = load_digits(return_X_y=True)
+    kept = np.isin(clean, SEVEN) & ((clean != 3) | (np.cumsum(clean == 3) <= 20))
+    X, clean = X[kept][:, (X[kept] > 0).mean(0) > 0.02], np.searchsorted(SEVEN, clean[kept])
+    g = np.random.default_rng(0)
+    y = np.where((clean == 5) & (g.random(len(clean)) < 0.15), 2, clean)
+    y = np.where(g.random(len(clean)) < 0.05, (y + g.integers(1, 7, len(clean))) % 7, y)
+    head, rows, _, left, plain = before(X, y)
+    found = unlearn(head, rows, left.V, plain)
+    assert found is not None
+    assert bool((left.w == 0).any())
+    for k in range(7):
+        assert float(found.judged.w[rows.y == k].sum()) >= MOST * float((rows.y == k).sum())
+
+
 def test_two_classes_and_no_penalty():
     """A rest that can be parted has no fit: the trimmed head judges."""
     g = np.random.default_rng(0)

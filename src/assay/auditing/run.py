@@ -93,7 +93,8 @@ def audit(
     - `encoding`: device, precision, and where the embedding is kept (`assay.Encoding`).
     - `trim`: labels (not targets) are judged by a head fitted again without those most in doubt, `info["trimmed"]`
       says how many, and by which classes are mistaken for which more often than others (`info["mistaken"]`): more of
-      the wrong ones come first (docs/images.md), for about twice the passes. A kept head judges them itself.
+      the wrong ones come first (docs/images.md), for about twice the passes, three times where the head has learnt such
+      mistakes. A kept head judges them itself.
     - `image_shape`: (h, w) or (h, w, c) where a row is an image.
     - `out`: the audit's folder. An interrupted audit of the same data and arguments is resumed there; without `out` the
       audit lives in a temporary folder until `save`.

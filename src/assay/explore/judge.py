@@ -86,16 +86,16 @@ def unlearn(head: Head, rows: Rows, start: Float[Tensor, "K d"], before: Judged)
     first = _fitted(head, rows, torch.where(_disagreeing(head.family, rows, before.scores), 0.0, rows.w), start)
     if first is None or not len(first[1].mistaken.pairs):
         return None
-    _, out = _suspected(head.family, rows, first[1], FOREMOST)
-    second = _fitted(head, rows, torch.where(out, 0.0, before.w), first[0].V)
+    _, w = _suspected(head.family, rows, first[1], before.w, FOREMOST)
+    second = _fitted(head, rows, w, first[0].V)
     if second is None:
         return None
     fit, seen = second
     price = PRICE * len(first[1].mistaken.of_pairs(FOREMOST).pairs) * evidence(max(head.family.C, 2))
     if not len(seen.mistaken.pairs) or seen.log_likelihood - before.log_likelihood < price:
         return None
-    suspects, out = _suspected(head.family, rows, seen)
-    last = _fitted(head, rows, torch.where(out, 0.0, before.w), fit.V)
+    suspects, w = _suspected(head.family, rows, seen, before.w)
+    last = _fitted(head, rows, w, fit.V)
     return None if last is None else Unlearnt(fit.V, fit.curvature, seen.w, seen.mistaken.of_pairs(), suspects, *last)
 
 
@@ -105,11 +105,15 @@ def _fitted(head: Head, rows: Rows, w: Float[Tensor, " n"], start: Float[Tensor,
     return None if fit is None else (fit, judged_by(head.family, rows, fit.V, fit.curvature, w))
 
 
-def _suspected(family: Family, rows: Rows, seen: Judged, share: float = 0.0) -> tuple[Suspects, Bool[Tensor, " n"]]:
+def _suspected(
+    family: Family, rows: Rows, seen: Judged, before: Float[Tensor, " n"], share: float = 0.0
+) -> tuple[Suspects, Float[Tensor, " n"]]:
+    """Whom the pairs make suspect, and the weights without them; first among them are those that weighed nothing
+    `before`."""
     pairs = seen.mistaken.of_pairs(share)
-    bins = label_bins(family, seen.scores, rows.y, pairs)
+    bins = label_bins(family, seen.scores, rows.y, pairs).where(before > 0, BINS - 1)
     suspects = likely_wrong(pairs, counted(bins, rows.y, rows.w, max(family.C, 2)))
-    return suspects, suspects.among(bins, rows.y)
+    return suspects, torch.where(suspects.among(bins, rows.y), 0.0, rows.w)
 
 
 def label_bins(family: Family, scores: Scores, y: Int64[Tensor, " n"], pairs: Transitions) -> Int64[Tensor, " n"]:
@@ -122,9 +126,11 @@ def likely_wrong(pairs: Transitions, counts: Float[Tensor, "C bins"]) -> Suspect
 
     The odds of a wrong label are `m (e^L − 1)`, m being the largest rate that L counts relative to.
     """
+    if not len(pairs.pairs):
+        return Suspects(0.0, (BINS,) * len(counts))
     limit = int(binned(torch.log1p(1 / pairs.largest)))
     limits = [max(limit, first_bin(weight, MOST * float(weight.sum()))) for weight in counts]
-    return Suspects(pairs.uniform, tuple(min(limit, BINS) for limit in limits))
+    return Suspects(0.0, tuple(min(limit, BINS) for limit in limits))
 
 
 def _disagreeing(family: Family, rows: Rows, scores: Scores) -> Bool[Tensor, " n"]:

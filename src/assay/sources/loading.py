@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,19 +80,28 @@ def batches(items: Items, size: int, collate: Callable[[list[Any]], Any], worker
     except (RuntimeError, ConnectionError, EOFError) as cause:
         if not workers or (isinstance(cause, RuntimeError) and "DataLoader worker" not in str(cause)):
             raise
-        _see_off(own)
+        if not _see_off(own) and not isinstance(cause, RuntimeError):
+            raise
         told = str(cause) or type(cause).__name__
         raise SourceError(f"a process that loads samples died ({told}); load with num_workers=0") from cause
 
 
-def _see_off(children: list[Any]) -> None:
-    """Waits for the end of the child that died: its connection ends first, and torch, told of the end by a signal,
-    would raise in whatever this process does by then."""
-    with suppress(RuntimeError):
-        ended = connection.wait([child.sentinel for child in children], DEATH)
-        for child in children:
-            if child.sentinel in ended:
-                child.join()
+def _see_off(children: list[Any]) -> bool:
+    """Whether one of them died. Its end is waited for: its connection ends first, and torch, told of the end by a
+    signal, would raise in whatever this process does by then."""
+    left, deadline = children, time.monotonic() + DEATH
+    while left:
+        with suppress(RuntimeError):
+            ended = connection.wait([child.sentinel for child in left], max(deadline - time.monotonic(), 0.0))
+            if not ended:
+                return False
+            for child in left:
+                if child.sentinel in ended:
+                    child.join()
+        if any(child.exitcode for child in left):
+            return True
+        left = [child for child in left if child.exitcode is None]
+    return False
 
 
 def _plain(item: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from concurrent.futures import BrokenExecutor
 from multiprocessing import active_children
@@ -23,10 +24,11 @@ def test_a_process_that_died_is_replaced_and_an_end_is_for_good():
 
 
 def test_terminated_processes_leave_their_tasks_and_nothing_behind():
-    others = {child.pid for child in active_children()}
+    others, threads = {child.pid for child in active_children()}, set(threading.enumerate())
     processes = Processes(2)
     running = [processes.submit(time.sleep, 600) for _ in range(2)]
-    processes.terminate()  # its thread has ended too, which an interpreter on its way out would wake
+    processes.terminate()
+    assert set(threading.enumerate()) <= threads  # an interpreter on its way out would wake one that is ending
     assert {child.pid for child in active_children()} <= others
     for task in running:
         with pytest.raises(BrokenExecutor):

@@ -239,7 +239,7 @@ def test_an_audit_says_which_classes_are_mistaken(named):
 def test_the_pages_say_so_and_an_audit_from_before_is_read_too(named, capsys):
     audit = named[0]
     print_summary(audit, as_json=False)
-    assert re.search(r"^mistaken  at least \d+\.\d% of eight are labelled three$", capsys.readouterr().out, re.M)
+    assert re.search(r"^mistaken  about \d+\.\d% of eight are labelled three$", capsys.readouterr().out, re.M)
     page = assay.write_report(audit, overwrite=True).read_text(encoding="utf-8")
     assert "<bdi>eight</bdi> called <bdi>three</bdi>" in page
     file = audit.path / "audit.json"

@@ -1,5 +1,6 @@
 """Data sets as a network takes them: the order and the ids of the root, whatever wraps it."""
 
+import multiprocessing
 import os
 import time
 
@@ -12,6 +13,7 @@ from PIL import Image
 from torch.utils import data as td
 
 import assay
+from assay.sources import loading
 from assay.sources.examples import Examples
 from assay.sources.open_examples import open_examples
 
@@ -217,6 +219,26 @@ def test_a_loading_process_that_is_gone_before_it_has_ended_is_told_of_once(tmp_
         list(blocks)
     time.sleep(0.75)  # torch would raise here, when a signal says that the process has ended
     del told  # held until now, since torch is told nothing once the loader is gone
+
+
+def test_a_child_that_ended_well_is_not_the_one_that_died(monkeypatch):
+    fork = multiprocessing.get_context("fork")
+    children = [fork.Process(target=ends, args=case) for case in ((0.0, 0), (0.4, 1))]
+    for child in children:
+        child.start()
+    assert loading._see_off(children)
+    assert [child.exitcode for child in children] == [0, 1]
+    monkeypatch.setattr(loading, "DEATH", 0.1)
+    alive = fork.Process(target=ends, args=(0.5, 0))
+    alive.start()
+    assert not loading._see_off([alive])  # its connection was lost for another reason
+    assert not loading._see_off([])
+    alive.join()
+
+
+def ends(seconds: float, code: int) -> None:
+    time.sleep(seconds)
+    os._exit(code)
 
 
 def test_named_entries_become_named_inputs():

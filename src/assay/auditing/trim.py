@@ -87,6 +87,8 @@ def _unlearnt(passes: Passes, before: Trimmed, positions: list[int], rows: Rows)
         all_of_it = len(positions) == len(passes.source)
         own = (head.V, before.judged(positions, rows)) if all_of_it else _sampled(head, rows)
         found = None if own is None else unlearn(head, rows, *own)
+        if found is None and own is not None and all_of_it:
+            own[1].mistaken.save(passes.folder.mistaken)  # what this head sees; it is not asked again
         if found is not None:
             _at_total(head, found.V, float(found.w.sum())).save(folder / "head.safetensors")
             save_curvature(found.curvature, folder / "curvature.safetensors")

@@ -25,7 +25,7 @@ def print_summary(
     )
     print(f"suspects  {kinds}")
     for pair in (info.get("mistaken") or [])[:6]:
-        print(f"mistaken  at least {pair['rate']:.1%} of {pair['true']} are labelled {pair['given']}")
+        print(f"mistaken  about {pair['rate']:.1%} of {pair['true']} are labelled {pair['given']}")
     if trained := info.get("trained"):
         ratio = trained["gradient_norm"] / trained["gradient_scale"]
         print(f"network   its own head was at a gradient of {ratio:.1e} of its scale")

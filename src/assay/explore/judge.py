@@ -32,7 +32,7 @@ from ..l2 import Rows
 from ..newton import Fit
 from ..scores import Scores, read_scores
 from .transitions import Transitions, evidence, find_transitions, label_loss
-from .trim import BINS, MOST, Suspects, binned, counted, first_bin, fit_again, trimmed
+from .trim import BINS, Suspects, binned, counted, fit_again, halves, trimmed
 
 PRICE = 2.0  # times the evidence of a pair
 FOREMOST = 0.5  # of the largest rate, at least: with the others natural doubts would go
@@ -129,8 +129,7 @@ def likely_wrong(pairs: Transitions, counts: Float[Tensor, "C bins"]) -> Suspect
     if not len(pairs.pairs):
         return Suspects(0.0, (BINS,) * len(counts))
     limit = int(binned(torch.log1p(1 / pairs.largest)))
-    limits = [max(limit, first_bin(weight, MOST * float(weight.sum()))) for weight in counts]
-    return Suspects(0.0, tuple(min(limit, BINS) for limit in limits))
+    return Suspects(0.0, tuple(max(limit, half) for half in halves(counts)))
 
 
 def _disagreeing(family: Family, rows: Rows, scores: Scores) -> Bool[Tensor, " n"]:
@@ -138,6 +137,5 @@ def _disagreeing(family: Family, rows: Rows, scores: Scores) -> Bool[Tensor, " n
     z = scores.left_out_logits
     other = family.probabilities(z).argmax(1) != rows.y
     bins = torch.where(other, binned(family.loss(z, rows.y)), 0)
-    counts = counted(bins, rows.y, rows.w, max(family.C, 2))
-    limits = torch.tensor([first_bin(weight, MOST * float(weight.sum())) for weight in counts])
+    limits = torch.tensor(halves(counted(bins, rows.y, rows.w, max(family.C, 2))))
     return other & (bins >= limits[rows.y])

@@ -92,6 +92,7 @@ def loss_bins(scores: Scores) -> Int64[Tensor, " n"]:
 
 
 def binned(loss: Float[Tensor, "*n"]) -> Int64[Tensor, "*n"]:
+    """The bin of a loss in nats."""
     return (loss / (1 + loss) * BINS).long().clamp(max=BINS - 1)
 
 
@@ -106,9 +107,13 @@ def find_suspects(counts: Float[Tensor, "C bins"]) -> Suspects:
     """The share ρ of largest loss, but of no class more than half."""
     total = counts.sum(0)
     rate = flip_rate(total, len(counts))
-    limit = first_bin(total, rate * float(total.sum()))
-    limits = [max(limit, first_bin(weight, MOST * float(weight.sum()))) for weight in counts]
-    return Suspects(rate if limit < BINS else 0.0, tuple(limits))
+    limit = _first(total, rate * float(total.sum()))
+    return Suspects(rate if limit < BINS else 0.0, tuple(max(limit, half) for half in halves(counts)))
+
+
+def halves(counts: Float[Tensor, "C bins"]) -> list[int]:
+    """For each class the lowest bin that has, with all above it, no more than half of its weight."""
+    return [_first(weight, MOST * float(weight.sum())) for weight in counts]
 
 
 def flip_rate(total: Float[Tensor, " bins"], classes: int) -> float:
@@ -128,7 +133,7 @@ def flip_rate(total: Float[Tensor, " bins"], classes: int) -> float:
     return float(found.x)
 
 
-def first_bin(weight: Float[Tensor, " bins"], most: float) -> int:
+def _first(weight: Float[Tensor, " bins"], most: float) -> int:
     """The lowest bin that has, with all above it, no more than this weight."""
     above = weight.flip(0).cumsum(0).flip(0)
     return int((above > most * (1 + 1e-12)).sum())
